@@ -1,0 +1,1 @@
+"""The bench that the papers' scripts share. It imports no paper."""

@@ -1,0 +1,58 @@
+"""The one training loop."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+def fit(
+    modules: nn.Module | Iterable[nn.Module],
+    batch_loss: Callable[[Tensor], Tensor],
+    samples: int,
+    *,
+    generator: torch.Generator,
+    epochs: int = 30,
+    batch_size: int = 64,
+    learning_rate: float = 3e-3,
+) -> list[float]:
+    """Train `modules` with Adam, its rate falling along a cosine to 0.
+
+    Args:
+        modules: What is trained; everything else stays as it is.
+        batch_loss: Maps the indices of a batch (B,) to its loss.
+        samples: Size of the training set.
+        generator: Source of the order of the samples.
+        epochs: Passes over the training set.
+        batch_size: Samples in a step; the last one may have fewer.
+        learning_rate: The rate at the start.
+
+    Returns:
+        The mean loss of each epoch.
+    """
+    trained = [modules] if isinstance(modules, nn.Module) else [*modules]
+    parameters = [p for module in trained for p in module.parameters()]
+    optimiser = torch.optim.Adam(parameters, lr=learning_rate)
+    steps = epochs * -(-samples // batch_size)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
+        optimiser, steps
+    )
+    history = []
+    for _ in range(epochs):
+        total = 0.0
+        order = torch.randperm(samples, generator=generator)
+        for batch in order.split(batch_size):
+            optimiser.zero_grad()
+            loss = batch_loss(batch)
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            total += loss.item() * len(batch)
+        history.append(total / samples)
+    return history
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Return the share of `images` whose top class is the label."""
+    return (model(images).argmax(-1) == labels).double().mean().item()
