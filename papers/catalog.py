@@ -176,7 +176,7 @@ def _read(path: Path) -> Paper:
         if field in front:
             problems.append(f"{name}: {field}: unknown field; allowed: {_allowed()}")
     try:
-        paper = Paper(**{**front, "key": path.stem, "body": body})
+        paper = Paper.model_validate({**front, "key": path.stem, "body": body})
     except ValidationError as error:
         problems = [_describe(name, detail) for detail in error.errors()] + problems
     if problems:
@@ -216,7 +216,9 @@ def _across(papers: list[Paper], known: set[str]) -> list[str]:
         name = f"papers/{paper.key}.md"
         for key in paper.builds_on:
             if key not in known:
-                problems.append(f"{name}: builds_on: no paper '{key}'; known: {', '.join(sorted(known))}")
+                problems.append(
+                    f"{name}: builds_on: no paper '{key}'; known: {', '.join(sorted(known))}"
+                )
         if paper.arxiv:
             first = holders.setdefault(paper.arxiv, name)
             if first != name:
@@ -226,10 +228,18 @@ def _across(papers: list[Paper], known: set[str]) -> list[str]:
 
 def _unpaired(root: Path) -> list[str]:
     notes = {path.stem for path in (root / "papers").glob("*.md")}
-    scripts = {path.stem for path in (root / "snippets").glob("*.py") if not path.name.startswith("__")}
+    scripts = {
+        path.stem for path in (root / "snippets").glob("*.py") if not path.name.startswith("__")
+    }
     return [
-        *(f"papers/{key}.md: the note has no script snippets/{key}.py" for key in sorted(notes - scripts)),
-        *(f"snippets/{key}.py: the script has no note papers/{key}.md" for key in sorted(scripts - notes)),
+        *(
+            f"papers/{key}.md: the note has no script snippets/{key}.py"
+            for key in sorted(notes - scripts)
+        ),
+        *(
+            f"snippets/{key}.py: the script has no note papers/{key}.md"
+            for key in sorted(scripts - notes)
+        ),
     ]
 
 

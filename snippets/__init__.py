@@ -1,1 +1,1 @@
-"""One script per paper: its core loss in PyTorch, and its claims, tested."""
+"""One script per paper: its core loss, and its claims, tested."""

@@ -27,7 +27,7 @@ MARKS = {
 }
 
 
-class UnexpectedVerdict(Exception):
+class UnexpectedVerdictError(Exception):
     """A claim came out otherwise than its script declares."""
 
 
@@ -37,7 +37,7 @@ class Evidence:
 
     Attributes:
         holds: The verdict; None for a claim that cannot be tested
-            here, for example because it needs the paper's data.
+            here, as where it needs the paper's own data.
         measured: Our figure, rounded so that every CPU prints it.
         expected: The paper's figure, or what the mathematics says.
         figure: A plot from `snippets.lab.plots.figure`.
@@ -49,7 +49,7 @@ class Evidence:
     figure: Figure | None = None
 
     def __post_init__(self) -> None:
-        # NumPy's and torch's booleans are no JSON, so we make them ours.
+        # NumPy's and torch's booleans are no JSON; Python's are.
         if self.holds is not None:
             object.__setattr__(self, "holds", bool(self.holds))
 
@@ -88,11 +88,13 @@ def claim(
         the declaration.
 
     Raises:
-        UnexpectedVerdict: when run, if the verdict is not `expect`.
+        UnexpectedVerdictError: when run, if not as expected.
         TypeError: when called, if no `Evidence` comes back.
     """
 
-    def decorate(test: Callable[..., Evidence]) -> Callable[..., Evidence]:
+    def decorate(
+        test: Callable[..., Evidence],
+    ) -> Callable[..., Evidence]:
         declared = Claim(test.__name__, text, source, expect)
 
         @functools.wraps(test)
@@ -162,7 +164,7 @@ def _show_verdict(declared: Claim, evidence: Evidence) -> None:
     if evidence.figure is not None:
         _show_figure(evidence.figure)
     if evidence.holds not in (None, declared.expect):
-        raise UnexpectedVerdict(
+        raise UnexpectedVerdictError(
             f"claim {declared.name}: declared with"
             f" expect={declared.expect}, but it {evidence.verdict}:"
             f" {evidence.measured}"
@@ -213,7 +215,9 @@ class _Output:
     """A bundle that Jupyter shows richly and a terminal as text."""
 
     def __init__(
-        self, data: dict[str, Any], metadata: dict[str, Any] | None = None
+        self,
+        data: dict[str, Any],
+        metadata: dict[str, Any] | None = None,
     ) -> None:
         self.data = data
         self.metadata = metadata or {}

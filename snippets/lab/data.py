@@ -12,7 +12,7 @@ TRAIN, VALID, TEST = 1000, 297, 500
 
 
 def seeded(seed: int) -> torch.Generator:
-    """Return a generator of its own; nothing here uses a global seed."""
+    """Return a generator of its own; no seed here is global."""
     return torch.Generator().manual_seed(seed)
 
 
@@ -64,7 +64,9 @@ def jitter(images: Tensor, *, generator: torch.Generator) -> Tensor:
     are mostly empty.
     """
     _, _, height, width = images.shape
-    moves = torch.randint(-1, 2, (2, len(images), 1), generator=generator)
+    moves = torch.randint(
+        -1, 2, (2, len(images), 1), generator=generator
+    )
     rows = (torch.arange(height) + moves[0]) % height  # (B, H)
     columns = (torch.arange(width) + moves[1]) % width  # (B, W)
     sample = torch.arange(len(images))[:, None, None]

@@ -1,5 +1,6 @@
 """Small models in float64, initialised from an explicit generator."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -28,7 +29,7 @@ def mlp(
 
     def build() -> nn.Sequential:
         layers: list[nn.Module] = [nn.Flatten()]
-        for size_in, size_out in zip(widths, widths[1:], strict=False):
+        for size_in, size_out in itertools.pairwise(widths):
             layers += [nn.Linear(size_in, size_out), activation()]
         return nn.Sequential(*layers[:-1])
 

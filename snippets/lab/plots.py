@@ -10,6 +10,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
@@ -23,12 +24,10 @@ GREY = "#808080"
 PIXELS_PER_INCH = 100
 """Size of a figure on the page; the file has twice as many."""
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "axes.edgecolor": GREY,
     "axes.labelcolor": GREY,
-    "axes.prop_cycle": matplotlib.cycler(
-        color=[BLUE, VERMILLION, GREEN, PURPLE]
-    ),
+    "axes.prop_cycle": cycler(color=[BLUE, VERMILLION, GREEN, PURPLE]),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlecolor": GREY,

@@ -30,9 +30,13 @@ def fit(
     Returns:
         The mean loss of each epoch.
     """
-    trained = [modules] if isinstance(modules, nn.Module) else [*modules]
+    trained = (
+        [modules] if isinstance(modules, nn.Module) else [*modules]
+    )
     parameters = [p for module in trained for p in module.parameters()]
-    optimiser = torch.optim.Adam(parameters, lr=learning_rate)
+    optimiser = torch.optim.Adam(
+        parameters, lr=learning_rate, fused=True
+    )
     steps = epochs * -(-samples // batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
         optimiser, steps

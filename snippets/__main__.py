@@ -1,0 +1,282 @@
+"""The command line: python -m snippets run | check | list | new."""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
+
+from papers import catalog, ledger
+from snippets.lab import notebooks, scaffold
+from snippets.lab.notebooks import NotebookError
+
+REMEDY = {
+    "stale": "the script or what it imports has changed",
+    "missing": "the script has no notebook",
+    "edited": "the notebook was changed by hand",
+    "unreadable": "the notebook is not what the runner writes",
+}
+"""What is wrong with a notebook that is not fresh."""
+
+
+Tell = Callable[[str, str], None]
+"""Takes a key and how it went."""
+
+
+class CommandError(Exception):
+    """What stops a command; its text is all that the user sees."""
+
+
+def run(options: argparse.Namespace) -> None:
+    """Execute the scripts whose notebooks are not fresh."""
+    keys = options.keys or notebooks.script_keys()
+    unknown = sorted(set(keys) - set(notebooks.script_keys()))
+    if unknown:
+        raise CommandError(
+            f"no script for {', '.join(unknown)}; there are:"
+            f" {', '.join(notebooks.script_keys())}"
+        )
+    due = [
+        key
+        for key in keys
+        if options.force or notebooks.state(key) != "fresh"
+    ]
+    if not due:
+        print(f"nothing to run: {len(keys)} notebook(s) are fresh")
+        return
+    failures = []
+    with (
+        ThreadPoolExecutor(options.jobs) as pool,
+        _progress(due) as tell,
+    ):
+        futures = {
+            pool.submit(notebooks.execute, key): key for key in due
+        }
+        for future in as_completed(futures):
+            key, error = futures[future], future.exception()
+            tell(key, "failed" if error else "done")
+            if isinstance(error, NotebookError):
+                failures.append(str(error))
+            elif error:
+                raise error
+    if failures:
+        raise CommandError("\n\n".join(sorted(failures)))
+
+
+def check(_: argparse.Namespace) -> None:
+    """Verify notes, pairs and notebooks without executing anything."""
+    problems = []
+    try:
+        papers = catalog.load()
+        ledger.harvest(papers)
+    except catalog.CatalogError as error:
+        problems += error.problems
+    except ledger.LedgerError as error:
+        problems.append(str(error))
+    for key in notebooks.script_keys():
+        state = notebooks.state(key)
+        if state != "fresh":
+            problems.append(
+                f"docs/notebooks/{key}.ipynb: {state}: {REMEDY[state]};"
+                f" run: python -m snippets run {key}"
+            )
+    problems += [
+        f"docs/notebooks/{key}.ipynb: orphaned: no script"
+        f" snippets/{key}.py; delete the notebook"
+        for key in notebooks.orphans()
+    ]
+    if problems:
+        raise CommandError("\n".join(problems))
+    print(f"{len(papers)} pair(s) in order")
+
+
+def show_list(_: argparse.Namespace) -> None:
+    """Print a table of the papers, their claims and verdicts."""
+    papers = catalog.load()
+    verdicts = ledger.harvest(papers)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("key", "title", "claims", "verdicts", "age"):
+        table.add_column(column, no_wrap=column != "title")
+    for key, paper in papers.items():
+        given = ledger.counts(verdicts[key])
+        table.add_row(
+            key,
+            escape(paper.title),
+            str(len(verdicts[key])),
+            f"✓ {given['holds']}  ✗ {given['fails']}"
+            f"  – {given['untested']}",
+            _age(key),
+        )
+    console = Console()
+    if not console.is_terminal:
+        # A pipe has no width: keep each paper on one line.
+        console = Console(width=200)
+    console.print(table)
+
+
+def new(options: argparse.Namespace) -> None:
+    """Make a pair from the templates, and its first notebook."""
+    try:
+        written = scaffold.make_pair(
+            options.key, options.title, options.arxiv
+        )
+    except scaffold.ScaffoldError as error:
+        raise CommandError(str(error)) from None
+    for path in written:
+        print(f"wrote {path}")
+    notebooks.execute(options.key)
+    print(
+        f"wrote docs/notebooks/{options.key}.ipynb\n\n"
+        "Next: write the loss and its claims in the script, tell the"
+        " paper in the note, then\n"
+        f"  python -m snippets run {options.key}\n"
+        "  make test"
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the commands."""
+    main = argparse.ArgumentParser(
+        prog="python -m snippets",
+        description="Run, check, list and add the papers' scripts.",
+    )
+    commands = main.add_subparsers(dest="command", required=True)
+
+    command = commands.add_parser(
+        "run",
+        help="execute scripts and write their notebooks",
+        description="Execute the scripts whose notebook is stale,"
+        " missing or edited, and write docs/notebooks/KEY.ipynb.",
+    )
+    command.add_argument(
+        "keys", nargs="*", metavar="KEY", help="a paper; default: all"
+    )
+    command.add_argument(
+        "-j",
+        "--jobs",
+        type=_positive,
+        default=os.cpu_count(),
+        metavar="N",
+        help="notebooks at a time (default: one per core)",
+    )
+    command.add_argument(
+        "--force", action="store_true", help="run the fresh ones too"
+    )
+    command.set_defaults(act=run)
+
+    command = commands.add_parser(
+        "check",
+        help="verify notes, pairs and notebooks",
+        description="Name every note that is malformed, every half of a"
+        " pair, every stale, missing, edited or orphaned notebook."
+        " Executes nothing.",
+    )
+    command.set_defaults(act=check)
+
+    command = commands.add_parser(
+        "list",
+        help="show papers, claims and verdicts",
+        description="Show each paper's key, title, number of claims,"
+        " verdicts (✓ holds, ✗ fails, – not tested), and how long ago"
+        " its notebook was recorded.",
+    )
+    command.set_defaults(act=show_list)
+
+    command = commands.add_parser(
+        "new",
+        help="add a paper",
+        description="Make papers/KEY.md and snippets/KEY.py from the"
+        " templates, and run them. They pass every check at once.",
+    )
+    command.add_argument(
+        "key",
+        metavar="KEY",
+        help="first author and year, as in hinton2015",
+    )
+    command.add_argument(
+        "--title", required=True, help="the paper's title"
+    )
+    command.add_argument(
+        "--arxiv", required=True, metavar="ID", help="as in 1503.02531"
+    )
+    command.set_defaults(act=new)
+    return main
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return 0, or 1 with what is wrong on stderr."""
+    options = parser().parse_args(arguments)
+    try:
+        options.act(options)
+    except catalog.CatalogError as error:
+        return _fail(error.problems)
+    except (CommandError, NotebookError, ledger.LedgerError) as error:
+        return _fail(str(error).splitlines())
+    except OSError as error:
+        return _fail([f"{error.filename}: {error.strerror}"])
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _fail(lines: Sequence[str]) -> int:
+    print("error: " + "\n".join(lines), file=sys.stderr)
+    return 1
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+@contextmanager
+def _progress(
+    keys: Sequence[str],
+) -> Iterator[Tell]:
+    """Tell how far we are: by a bar, or by lines off a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda key, how: print(f"{key}: {how}", flush=True)
+        return
+    with Progress(console=console) as bar:
+        task = bar.add_task("notebooks", total=len(keys))
+
+        def tell(key: str, how: str) -> None:
+            bar.console.print(f"{key}: {how}")
+            bar.advance(task)
+
+        yield tell
+
+
+def _age(key: str) -> str:
+    """How long ago the notebook was recorded, by git or by its date."""
+    path = notebooks.NOTEBOOKS / f"{key}.ipynb"
+    if not path.exists():
+        return "never run"
+    relative = path.relative_to(notebooks.ROOT)
+    found = subprocess.run(
+        ["git", "log", "-1", "--format=%ct", "--", relative],
+        cwd=notebooks.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    seconds = found.stdout.strip() if found.returncode == 0 else ""
+    days = (
+        time.time() - float(seconds or path.stat().st_mtime)
+    ) / 86400
+    return "today" if days < 1 else f"{days:.0f} d"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,15 @@
+"""What all tests share."""
+
+import hypothesis
+import pytest
+import torch
+
+# Examples are drawn alike on every machine, and no slow one is flaky.
+hypothesis.settings.register_profile("steady", deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.load_profile("steady")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tests run side by side, each on one core."""
+    torch.set_num_threads(1)
