@@ -453,6 +453,10 @@ def soft_targets() -> Figure:
 SEEDS = (0, 1, 2)
 BIASES = [step / 4 for step in range(41)]  # 0 to 10
 
+train_student = functools.partial(
+    fit, epochs=30, batch_size=128, learning_rate=6e-3
+)
+
 
 @functools.cache
 def student_without(
@@ -476,7 +480,7 @@ def student_without(
             return nn.functional.cross_entropy(logits, labels)
         return kd_loss(logits, soft[batch], temperature=temperature)
 
-    fit(student, loss, len(seen), generator=generator, epochs=25)
+    train_student(student, loss, len(seen), generator=generator)
     return student.requires_grad_(False)
 
 
@@ -596,7 +600,7 @@ def agreement(width: int, temperature: float, seed: int) -> float:
         logits = student(images[batch])
         return kd_loss(logits, soft[batch], temperature=temperature)
 
-    fit(student, loss, len(images), generator=generator, epochs=25)
+    train_student(student, loss, len(images), generator=generator)
     test = digits().test.images
     return accuracy(student, test, teacher(test).argmax(-1))
 
