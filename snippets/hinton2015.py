@@ -48,7 +48,8 @@ from snippets.lab.plots import (
     figure,
     label,
 )
-from snippets.lab.train import accuracy, fit
+from snippets.lab.report import below, percent, slope
+from snippets.lab.train import accuracy, fit, fit_classifier
 
 # %% [markdown]
 # ## The loss
@@ -203,8 +204,8 @@ def gradient_identity() -> Evidence:
         worst = max(worst, gap.abs().max().item())
     return Evidence(
         holds=worst < 1e-12,
-        measured=f"largest difference {'<' if worst < 1e-12 else '≥'}"
-        " 1e-12 for five T from 0.5 to 100",
+        measured=f"largest difference {below(worst, 1e-12)}, for five T"
+        " from 0.5 to 100",
         expected="equal",
     )
 
@@ -266,12 +267,6 @@ def high_temperature_limit() -> Evidence:
 
 
 # %%
-def slope_of(x: Tensor, y: Tensor) -> float:
-    """Fit a line and return its slope."""
-    x, y = x - x.mean(), y - y.mean()
-    return ((x * y).sum() / x.square().sum()).item()
-
-
 @claim(
     "Soft gradients scale as 1/T², so the factor T² keeps their size",
     source="§2",
@@ -284,7 +279,7 @@ def why_t_squared() -> Evidence:
     )
     bare = kept / temperatures**2
     late = (temperatures >= 50) & (temperatures <= 5000)
-    slope = slope_of(temperatures[late].log(), bare[late].log())
+    fall = slope(temperatures[late].log(), bare[late].log())
     fig, ax = figure(
         "Without T², a higher temperature switches the soft term off",
         alt="Norm of the gradient against temperature on logarithmic"
@@ -301,8 +296,8 @@ def why_t_squared() -> Evidence:
     ax.set(xlabel="temperature T", ylabel="norm of the gradient")
     change = (kept[-1] / kept[temperatures >= 100][0]).item()
     return Evidence(
-        holds=abs(slope + 2) < 0.05 and abs(change - 1) < 0.05,
-        measured=f"without T² the slope is {slope:.2f}; with it, the"
+        holds=abs(fall + 2) < 0.05 and abs(change - 1) < 0.05,
+        measured=f"without T² the slope is {fall:.2f}; with it, the"
         f" norm at T = 10⁴ is {change:.3f} of that at T = 100",
         expected="slope −2 on logarithmic axes; with T², constant",
         figure=fig,
@@ -333,8 +328,8 @@ def shift_invariance() -> Evidence:
     raw = (z + shift - v).square().mean() / (z - v).square().mean()
     return Evidence(
         holds=worst < 1e-12 and raw.item() > 2,
-        measured=f"KD loss moves by {'<' if worst < 1e-12 else '≥'}"
-        f" 1e-12; squared logit error grows {raw.item():.3g} times",
+        measured=f"KD loss moves by {below(worst, 1e-12)}; squared"
+        f" logit error grows {raw.item():.3g} times",
         expected="no change; growth",
     )
 
@@ -391,19 +386,18 @@ def mean_reduction_divides_by_classes() -> Evidence:
 
 # %%
 @functools.cache
-def trained_teacher(seed: int = 0) -> nn.Sequential:
+def trained_teacher(seed: int = 0) -> nn.Module:
     """Train a teacher, two layers of 128, on all ten digits."""
     generator = seeded(seed)
     train = digits().train
-    teacher = mlp(64, 128, 128, 10, generator=generator)
-
-    def loss(batch: Tensor) -> Tensor:
-        images = jitter(train.images[batch], generator=generator)
-        labels = train.labels[batch]
-        return nn.functional.cross_entropy(teacher(images), labels)
-
-    fit(teacher, loss, len(train), generator=generator, epochs=40)
-    return teacher.requires_grad_(False)
+    return fit_classifier(
+        mlp(64, 128, 128, 10, generator=generator),
+        train.images,
+        train.labels,
+        generator=generator,
+        augment=functools.partial(jitter, generator=generator),
+        epochs=40,
+    )
 
 
 @show
@@ -510,10 +504,6 @@ def omit(
         best = max(tried, key=lambda pair: pair[1])
         rows.append([tried[0][0], best[0]])
     return torch.tensor(rows).mean(0)
-
-
-def percent(share: float | Tensor) -> str:
-    return f"{100 * float(share):.0f} %"
 
 
 # %%

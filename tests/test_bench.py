@@ -12,13 +12,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from papers import ledger
-from snippets.lab import claims, plots
+from snippets.lab import claims, plots, report
 from snippets.lab.checks import require_positive, require_samples, require_share, typed
 from snippets.lab.claims import Evidence, claim, claims_of, show
 from snippets.lab.data import TEST, TRAIN, VALID, digits, jitter, seeded
 from snippets.lab.divergence import kl_divergence
 from snippets.lab.models import cnn, mlp
-from snippets.lab.train import accuracy, fit
+from snippets.lab.train import accuracy, fit, fit_classifier
 
 
 def as_main(source):
@@ -210,6 +210,36 @@ class TestTraining:
         assert history[-1] < 0.4 < history[0]
         assert accuracy(model, test.images, test.labels) > 0.9
         assert torch.equal(torch.get_rng_state(), state)
+
+    def test_a_classifier_is_frozen_and_sees_augmented_images(self):
+        train = digits().train
+        seen = []
+        model = fit_classifier(
+            mlp(64, 10, generator=seeded(0)),
+            train.images,
+            train.labels,
+            generator=seeded(1),
+            augment=lambda images: seen.append(len(images)) or images,
+            epochs=2,
+            batch_size=500,
+        )
+        assert seen == [500] * 4
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+class TestReport:
+    def test_an_error_is_held_against_a_bound(self):
+        assert report.below(1e-15, 1e-12) == "< 1e-12"
+        assert report.below(torch.tensor(float("nan")), 1e-12) == "≥ 1e-12"
+
+    def test_shares_and_seeds(self):
+        assert report.percent(0.8449) == "84 %"
+        assert report.percent(torch.tensor(0.8449), digits=1) == "84.5 %"
+        assert report.mean_sd([0.9, 1.0, 1.1], digits=2) == "1.00 ± 0.10"
+
+    def test_slope(self):
+        x = torch.linspace(0, 1, 5, dtype=torch.float64)
+        assert report.slope(x, 3 - 2 * x) == pytest.approx(-2, abs=1e-12)
 
 
 class TestPlots:

@@ -1,6 +1,7 @@
 """The one training loop."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +55,37 @@ def fit(
             total += loss.item() * len(batch)
         history.append(total / samples)
     return history
+
+
+def fit_classifier(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    generator: torch.Generator,
+    augment: Callable[[Tensor], Tensor] = lambda images: images,
+    **budget: Any,
+) -> nn.Module:
+    """Train `model` on labels, by cross-entropy; then freeze it.
+
+    Args:
+        model: Maps images (B, …) to logits (B, C).
+        images: The training set.
+        labels: Their classes.
+        generator: Source of the order of the samples.
+        augment: Changes the images of each batch, such as `jitter`.
+        budget: `epochs`, `batch_size`, `learning_rate` of `fit`.
+
+    Returns:
+        The trained model, in no need of gradients: a teacher.
+    """
+
+    def loss(batch: Tensor) -> Tensor:
+        logits = model(augment(images[batch]))
+        return nn.functional.cross_entropy(logits, labels[batch])
+
+    fit(model, loss, len(labels), generator=generator, **budget)
+    return model.requires_grad_(False)
 
 
 @torch.no_grad()
