@@ -8,11 +8,12 @@ from torch import Tensor
 
 
 def below(error: float | Tensor, bound: float) -> str:
-    """Hold an error against a bound: `< 1e-12`, or `≥ 1e-12`.
+    """Hold an error against a bound: `< 1e-9`, or `≥ 1e-9`.
 
     A rounding error differs from CPU to CPU, so it is never printed.
     """
-    return f"{'<' if float(error) < bound else '≥'} {bound:.0e}"
+    limit = f"{bound:.0e}".replace("e-0", "e-")
+    return f"{'<' if float(error) < bound else '≥'} {limit}"
 
 
 def percent(share: float | Tensor, digits: int = 0) -> str:
