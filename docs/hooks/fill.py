@@ -1,0 +1,39 @@
+"""What fills a page: a marker such as `<!-- claims -->` becomes the template fill/claims.html."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import Files
+from mkdocs.structure.pages import Page
+from mkdocs.utils import get_relative_url
+
+from papers.ledger import counts
+
+MARKER = re.compile(r"<!-- (\w+) -->")
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Replace every marker of a Markdown page."""
+    if not page.file.src_uri.endswith(".md") or not MARKER.search(html):
+        return html
+    env = config.theme.get_env()
+    known = [Path(name).stem for name in env.list_templates() if name.startswith("fill/")]
+
+    def fill(marker: re.Match[str]) -> str:
+        if marker[1] not in known:
+            raise PluginError(
+                f"{page.file.src_uri}: no marker '{marker[0]}'; known: {', '.join(known)}"
+            )
+        return env.get_template(f"fill/{marker[1]}.html").render(
+            **config.extra,
+            page=page,
+            paper=page.meta.get("paper"),
+            base_url=get_relative_url(".", page.url),
+            counts=counts,
+        )
+
+    return MARKER.sub(fill, html)

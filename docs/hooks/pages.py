@@ -1,0 +1,89 @@
+"""Which files are pages: the notes join the site, and the catalog makes the navigation.
+
+The other hooks and the templates find the papers and their verdicts in `config.extra`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.plugins import event_priority
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+from papers.catalog import Catalog, CatalogError, Paper, load
+from papers.ledger import LedgerError, harvest
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Read the notes and the verdicts, and lay out the navigation."""
+    root = Path(config.docs_dir).parent
+    try:
+        papers = load(root)
+        verdicts = harvest(papers, root)
+    except (CatalogError, LedgerError) as error:
+        raise PluginError(str(error)) from None
+    _require_pairs(papers, Path(config.docs_dir) / "notebooks")
+    labels = {key: _label(paper) for key, paper in papers.items()}
+    config.extra.update(papers=papers, verdicts=verdicts, labels=labels)
+    config.nav = [
+        {"Home": "index.md"},
+        {
+            "Papers": [
+                {"All papers": "papers.md"},
+                *({label: f"papers/{key}.md"} for key, label in labels.items()),
+            ]
+        },
+        {"Notebooks": [{label: f"notebooks/{key}.ipynb"} for key, label in labels.items()]},
+        {"Claims": "claims.md"},
+        {"Guide": "guide.md"},
+    ]
+    if not config.repo_url:
+        config.edit_uri = None
+    return config
+
+
+@event_priority(100)  # before mkdocs-jupyter takes its share of the files
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add every note at papers/<key>/."""
+    root = str(Path(config.docs_dir).parent)
+    for key in config.extra["papers"]:
+        note = File(f"papers/{key}.md", root, config.site_dir, config.use_directory_urls)
+        note.edit_uri = f"../papers/{key}.md"  # relative to the edit_uri of docs/
+        files.append(note)
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Give a note its template, and its links, which hold in the forge, their target here."""
+    if not page.file.src_uri.startswith("papers/"):
+        return markdown
+    paper: Paper = config.extra["papers"][Path(page.file.src_uri).stem]
+    page.meta.update(paper=paper, template="note.html", description=paper.summary)
+    if paper.status != "draft":
+        del page.meta["status"]  # the theme would mark it in the navigation
+    return markdown.replace("](../docs/", "](../").replace("](../snippets/", "](../downloads/")
+
+
+def _require_pairs(papers: Catalog, folder: Path) -> None:
+    notebooks = {path.stem for path in folder.glob("*.ipynb")}
+    problems = [
+        f"papers/{key}.md: no executed notebook docs/notebooks/{key}.ipynb; "
+        f"write it with: python -m snippets run {key}"
+        for key in papers
+        if key not in notebooks
+    ] + [
+        f"docs/notebooks/{key}.ipynb: the notebook has no note papers/{key}.md"
+        for key in sorted(notebooks - set(papers))
+    ]
+    if problems:
+        raise PluginError("\n".join(problems))
+
+
+def _label(paper: Paper) -> str:
+    """Name a paper as a reading group does: "Hinton et al. 2015"."""
+    surnames = [author.split()[-1] for author in paper.authors]
+    names = " & ".join(surnames) if len(surnames) <= 2 else f"{surnames[0]} et al."
+    return f"{names} {paper.year}"

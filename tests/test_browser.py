@@ -1,0 +1,176 @@
+"""The site in a browser: formulas and plots shown, tables filtered, nothing fetched elsewhere."""
+
+import functools
+import os
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from papers.catalog import load
+from papers.ledger import harvest
+from tests.browser import find_browser
+from tests.test_site import build
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PAPERS = load()
+VERDICTS = [verdict for verdicts in harvest(PAPERS).values() for verdict in verdicts]
+SITE_PAGES = ["", "papers/", "claims/", "guide/"]
+PAPER_PAGES = [f"{folder}/{key}/" for key in PAPERS for folder in ("papers", "notebooks")]
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """A file server without a log."""
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address at which the built site is served."""
+    site: Path = tmp_path_factory.mktemp("browser") / "site"
+    result = build(site)
+    assert result.returncode == 0, result.stderr
+    handler = functools.partial(Quiet, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser, or a skip that says why."""
+    path = find_browser()
+    if path is None:
+        message = "no Chromium or Chrome found"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """A page that fails the test on a console error or a request to another host."""
+    context = browser.new_context(base_url=address, viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    wrong: list[str] = []
+    host = urlsplit(address).netloc
+
+    def check_host(url: str) -> None:
+        if urlsplit(url).scheme not in ("data", "blob") and urlsplit(url).netloc != host:
+            wrong.append(url)
+
+    page.on("request", lambda request: check_host(request.url))
+    page.on("response", lambda r: wrong.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
+    page.on("console", lambda m: wrong.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    yield page
+    context.close()
+    assert not wrong
+
+
+@pytest.mark.parametrize("path", [*SITE_PAGES, *PAPER_PAGES])
+def test_page_fits_and_its_formulas_are_set(page: Page, path: str) -> None:
+    page.goto(path)
+    expect(page.locator("h1")).to_have_count(1)
+    expect(page.locator(".katex-error")).to_have_count(0)
+    if path in PAPER_PAGES:
+        expect(page.locator("article .katex").first).to_be_visible()
+    for width in (360, 768, 1440):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, width
+
+
+@pytest.mark.parametrize("key", PAPERS)
+def test_plots_and_verdicts_are_shown(page: Page, key: str) -> None:
+    page.goto(f"notebooks/{key}/")
+    pictures = page.locator("article .output img")
+    assert pictures.count() >= 2
+    for picture in pictures.all():
+        assert picture.evaluate("image => image.naturalWidth") > 0
+    expect(page.locator(".claim")).to_have_count(sum(v.paper == key for v in VERDICTS))
+
+
+def test_bar_leads_from_note_to_notebook_and_download(page: Page) -> None:
+    key = next(iter(PAPERS))
+    page.goto(f"papers/{key}/")
+    page.locator(".bar").get_by_text("Notebook", exact=True).click()
+    page.wait_for_url(f"**/notebooks/{key}/")
+    with page.expect_download() as download:
+        page.locator(".bar").get_by_text("Download .ipynb").click()
+    assert download.value.suggested_filename == f"{key}.ipynb"
+
+
+def test_claim_links_to_its_card(page: Page) -> None:
+    verdict = VERDICTS[0]
+    page.goto(f"papers/{verdict.paper}/")
+    page.locator(f"td a[href$='#claim-{verdict.name}']").click()
+    expect(page.locator(f"#claim-{verdict.name}")).to_be_in_viewport()
+
+
+def test_papers_are_filtered_and_the_address_keeps_it(page: Page) -> None:
+    page.goto("papers/")
+    rows = page.locator("tbody tr:visible")
+    expect(rows).to_have_count(len(PAPERS))
+    for name, field in (("knowledge", "knowledge"), ("task", "tasks"), ("question", "questions")):
+        values = page.locator(f"select[name={name}] option").evaluate_all(
+            "options => options.map(option => option.value).filter(Boolean)"
+        )
+        assert values
+        for value in values:
+            page.select_option(f"select[name={name}]", value)
+            matching = [paper for paper in PAPERS.values() if value in getattr(paper, field)]
+            expect(rows).to_have_count(len(matching))
+            count = f"{len(matching)} of {len(PAPERS)} papers"
+            expect(page.locator(".filters output")).to_have_text(count)
+        page.reload()
+        expect(page.locator(f"select[name={name}]")).to_have_value(values[-1])
+        expect(rows).to_have_count(len(matching))
+        page.select_option(f"select[name={name}]", "")
+    assert urlsplit(page.url).query == ""
+
+
+def test_ledger_is_filtered_from_the_address(page: Page) -> None:
+    for verdict in ("holds", "fails", "untested"):
+        page.goto(f"claims/?verdict={verdict}")
+        shown = sum(v.verdict == verdict for v in VERDICTS)
+        expect(page.locator("tbody tr:visible")).to_have_count(shown)
+    key = next(iter(PAPERS))
+    page.goto(f"claims/?paper={key}")
+    shown = sum(v.paper == key for v in VERDICTS)
+    expect(page.locator("tbody tr:visible")).to_have_count(shown)
+
+
+def test_tables_are_whole_without_javascript(browser: Browser, address: str) -> None:
+    with browser.new_context(base_url=address, java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto("claims/")
+        expect(page.locator("tbody tr:visible")).to_have_count(len(VERDICTS))
+        expect(page.locator(".filters")).to_be_hidden()
+
+
+def test_scheme_follows_the_system(browser: Browser, address: str) -> None:
+    schemes: dict[Literal["light", "dark"], str] = {"light": "default", "dark": "slate"}
+    for wanted, scheme in schemes.items():
+        with browser.new_context(base_url=address, color_scheme=wanted) as context:
+            page = context.new_page()
+            page.goto("")
+            expect(page.locator("body")).to_have_attribute("data-md-color-scheme", scheme)

@@ -1,0 +1,263 @@
+"""The built site: whole, linked, and clear about what is wrong with its sources."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
+
+import pytest
+from bs4 import BeautifulSoup, Tag
+from mkdocs.config import load_config
+from mkdocs.structure.files import get_files
+
+from papers.catalog import ROOT, by_arxiv, load
+from papers.ledger import harvest
+
+SOURCES = ("docs", "papers", "snippets")
+PAPERS = load()
+VERDICTS = harvest(PAPERS)
+KEY = next(iter(PAPERS))
+"""The paper that the tests of bad input break."""
+
+
+def build(site: Path, root: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
+    """Build the site of the tree `root` into `site`, strictly."""
+    clean = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)],
+        cwd=root,
+        env={**clean, "NO_MKDOCS_2_WARNING": "1", **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The site and what the build said."""
+    site = tmp_path_factory.mktemp("build") / "site"
+    result = build(site)
+    assert result.returncode == 0, result.stderr
+    return site, result.stdout + result.stderr
+
+
+@pytest.fixture(scope="module")
+def pages(built: tuple[Path, str]) -> dict[str, BeautifulSoup]:
+    """Every page by its address on the site."""
+    site, _ = built
+    return {
+        path.relative_to(site).as_posix().removesuffix("index.html"): BeautifulSoup(
+            path.read_text(encoding="utf-8"), "html.parser"
+        )
+        for path in sorted(site.rglob("*.html"))
+    }
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the sources, to be broken."""
+    root = tmp_path / "copy"
+    for name in SOURCES:
+        shutil.copytree(ROOT / name, root / name)
+    shutil.copy(ROOT / "mkdocs.yml", root)
+    (root / "node_modules").symlink_to(ROOT / "node_modules")
+    return root
+
+
+def test_strict_build_has_no_warning(built: tuple[Path, str]) -> None:
+    assert not re.findall(r"(?i)^.*(?:warning|error).*$", built[1], flags=re.MULTILINE)
+
+
+def test_no_two_files_share_an_address() -> None:
+    config = load_config(str(ROOT / "mkdocs.yml"))
+    config = config.plugins.on_config(config)
+    files = config.plugins.on_files(get_files(config), config=config)
+    shared = [url for url, n in Counter(file.dest_uri for file in files).items() if n > 1]
+    assert not shared
+    assert f"papers/{KEY}/index.html" in {file.dest_uri for file in files}
+
+
+def test_every_paper_has_its_pages_and_downloads(built: tuple[Path, str]) -> None:
+    for key in PAPERS:
+        assert (built[0] / "papers" / key / "index.html").exists()
+        assert (built[0] / "notebooks" / key / "index.html").exists()
+        for source in (ROOT / "docs/notebooks" / f"{key}.ipynb", ROOT / "snippets" / f"{key}.py"):
+            assert (built[0] / "downloads" / source.name).read_bytes() == source.read_bytes()
+
+
+def test_json_agrees_with_catalog_and_ledger(
+    built: tuple[Path, str], pages: dict[str, BeautifulSoup]
+) -> None:
+    site, _ = built
+    claims = json.loads((site / "claims.json").read_text(encoding="utf-8"))
+    assert claims == [
+        {**verdict.model_dump(), "url": verdict.page}
+        for verdicts in VERDICTS.values()
+        for verdict in verdicts
+    ]
+    for claim in claims:
+        page, anchor = claim["url"].split("#")
+        assert pages[page].find(id=anchor), claim["url"]
+    assert json.loads((site / "papers.json").read_text(encoding="utf-8")) == {
+        arxiv: f"papers/{key}/" for arxiv, key in by_arxiv(PAPERS).items()
+    }
+
+
+def test_tables_list_everything(pages: dict[str, BeautifulSoup]) -> None:
+    assert len(pages["papers/"].select("tbody tr")) == len(PAPERS)
+    assert len(pages["claims/"].select("tbody tr")) == sum(map(len, VERDICTS.values()))
+    for key, verdicts in VERDICTS.items():
+        shown = [mark.get_text() for mark in pages[f"papers/{key}/"].select("td .verdict")]
+        marks = {"holds": "✓", "fails": "✗", "untested": "–"}
+        assert [mark[0] for mark in shown] == [marks[verdict.verdict] for verdict in verdicts]
+
+
+def test_links_and_anchors_lead_somewhere(
+    built: tuple[Path, str], pages: dict[str, BeautifulSoup]
+) -> None:
+    site, _ = built
+    dead = []
+    for address, page in pages.items():
+        if address == "404.html":  # its links are absolute, it is served anywhere
+            continue
+        for link in page.select("a[href]"):
+            target = urlsplit(urljoin(f"http://site/{address}", str(link["href"])))
+            if target.netloc != "site":
+                continue
+            path, anchor = target.path.strip().lstrip("/"), unquote(target.fragment)
+            if path in pages:
+                if anchor and anchor != "__skip" and not pages[path].find(id=anchor):
+                    dead.append(f"{address}: {link['href']}")
+            elif not (site / path).is_file():
+                dead.append(f"{address}: {link['href']}")
+    assert not dead
+
+
+def test_nothing_comes_from_another_host(
+    built: tuple[Path, str], pages: dict[str, BeautifulSoup]
+) -> None:
+    for address, page in pages.items():
+        for element in _loaded(page):
+            source = str(element.get("src") or element.get("href") or "")
+            assert not re.match(r"(https?:)?//", source), f"{address}: {source}"
+    for sheet in built[0].rglob("*.css"):
+        assert not re.search(r"(?:url\(|@import)\s*['\"]?(?:https?:)?//", sheet.read_text()), sheet
+
+
+def _loaded(page: BeautifulSoup) -> Iterator[Tag]:
+    yield from page.select("[src]")
+    for link in page.select("link[href]"):
+        if not {"canonical", "prev", "next"} & set(link.get_attribute_list("rel")):
+            yield link
+
+
+def test_pictures_are_described(pages: dict[str, BeautifulSoup]) -> None:
+    for address, page in pages.items():
+        for picture in page.select("article img"):
+            alt = str(picture.get("alt", ""))
+            assert len(alt) > 20, f"{address}: {alt!r}"
+            assert "No description" not in alt, address
+
+
+def test_no_page_shows_a_failure(pages: dict[str, BeautifulSoup]) -> None:
+    for address, page in pages.items():
+        assert "Traceback (most recent call last)" not in page.get_text(), address
+        assert not page.select(".ansi-red-fg"), address
+
+
+def test_notebook_pages_are_light(pages: dict[str, BeautifulSoup]) -> None:
+    for key in PAPERS:
+        article = pages[f"notebooks/{key}/"].article
+        assert article is not None
+        assert not article.select("style, script")
+        assert len(re.sub(r"data:image/png[^\"]*", "", str(article))) < 250_000
+
+
+def test_note_shows_its_code_without_the_docstring(pages: dict[str, BeautifulSoup]) -> None:
+    for key in PAPERS:
+        code = [block.get_text() for block in pages[f"papers/{key}/"].select(".doc-contents pre")]
+        assert code, key
+        assert all(re.search(r"^(def|class) ", block, re.MULTILINE) for block in code)
+        assert not any(re.search(r'\n    r?"""', block) for block in code), key
+
+
+def test_without_a_repository_nothing_offers_to_edit(pages: dict[str, BeautifulSoup]) -> None:
+    assert not [address for address, page in pages.items() if page.select("[rel=edit]")]
+
+
+def test_addresses_come_from_the_environment(tmp_path: Path) -> None:
+    repo, site = "https://github.com/group/fork", "https://group.example/fork/"
+    result = build(tmp_path / "site", REPO_URL=repo, SITE_URL=site)
+    assert result.returncode == 0, result.stderr
+    for page, source in {
+        f"papers/{KEY}": f"papers/{KEY}.md",
+        f"notebooks/{KEY}": f"snippets/{KEY}.py",
+        "guide": "docs/guide.md",
+    }.items():
+        text = (tmp_path / "site" / page / "index.html").read_text(encoding="utf-8")
+        html = BeautifulSoup(text, "html.parser")
+        edit = html.select_one("article [rel=edit]")
+        assert edit, page
+        assert edit["href"] == f"{repo}/edit/main/{source}"
+        canonical = html.select_one("link[rel=canonical]")
+        assert canonical, page
+        assert canonical["href"] == f"{site}{page}/"
+        # The theme's own link asks GitHub for stars when a page opens.
+        assert not html.select("[data-md-component=source]")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        (f"papers/{KEY}.md", "\nyear:", "\nyear: soon #", f"papers/{KEY}.md: year:"),
+        (f"papers/{KEY}.md", "\nsummary:", "\nsumary:", f"papers/{KEY}.md: sumary: unknown field"),
+        (f"papers/{KEY}.md", "<!-- cite -->", "<!-- sight -->", "no marker '<!-- sight -->'"),
+        (f"docs/notebooks/{KEY}.ipynb", "{", "", f"python -m snippets run {KEY}"),
+    ],
+)
+def test_bad_source_is_named(copy: Path, file: str, old: str, new: str, message: str) -> None:
+    text = (copy / file).read_text(encoding="utf-8")
+    (copy / file).write_text(text.replace(old, new, 1), encoding="utf-8")
+    _assert_refused(copy, message)
+
+
+def test_missing_notebook_says_how_to_write_it(copy: Path) -> None:
+    (copy / "docs" / "notebooks" / f"{KEY}.ipynb").unlink()
+    _assert_refused(copy, f"python -m snippets run {KEY}")
+
+
+def test_missing_katex_says_how_to_get_it(copy: Path) -> None:
+    (copy / "node_modules").unlink()
+    _assert_refused(copy, "make assets")
+
+
+def test_port_in_use_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        result = subprocess.run(
+            [sys.executable, "-m", "mkdocs", "serve", "--dev-addr", address],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert result.returncode == 1
+    assert f"cannot serve on {address}" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def _assert_refused(root: Path, message: str) -> None:
+    result = build(root / "site", root)
+    said = result.stdout + result.stderr
+    assert result.returncode == 1, said
+    assert message in said
+    assert "Traceback" not in said
