@@ -246,7 +246,8 @@ def _unpaired(root: Path) -> list[str]:
 def _describe(name: str, detail: object) -> str:
     """Say one pydantic error as 'file: field: what is allowed'."""
     assert isinstance(detail, dict)
-    field = ".".join(str(part) for part in detail["loc"]) or "front matter"
+    parts = [str(part) for part in detail["loc"] if part != "[key]"]
+    field = ".".join(parts) or "front matter"
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":
         message = f"unknown field; allowed: {_allowed()}"

@@ -248,7 +248,7 @@ def high_temperature_limit() -> Evidence:
     label(ax, 100, distance_to_limit(100), "measured", BLUE)
     guide = gaps[-1] * 1e4 / temperatures
     ax.loglog(temperatures, guide, color=GREY, ls="--", lw=1)
-    label(ax, 2, guide[0].item() / 2, "∝ 1/T", GREY)
+    label(ax, 2, guide[0].item() / 2, "∝ 1/T", GREY, offset=(8, 8))
     ax.set(xlabel="temperature T", ylabel="relative distance")
     return Evidence(
         holds=9 < fall < 11 and gaps[-1] < 1e-3,

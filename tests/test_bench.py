@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from papers import ledger
 from snippets.lab import claims, plots, report
-from snippets.lab.checks import require_positive, require_samples, require_share, typed
+from snippets.lab.checks import (
+    require_positive,
+    require_real,
+    require_samples,
+    require_share,
+    typed,
+)
 from snippets.lab.claims import Evidence, claim, claims_of, show
 from snippets.lab.data import TEST, TRAIN, VALID, digits, jitter, seeded
 from snippets.lab.divergence import kl_divergence
@@ -132,6 +138,11 @@ class TestChecks:
         require_samples(at_least=2, features=torch.zeros(2, 1))
         with pytest.raises(ValueError, match=r"features .* 2 .* \(1, 1\)"):
             require_samples(at_least=2, features=torch.zeros(1, 1))
+
+    def test_require_real(self):
+        require_real(torch.tensor([False, True]))
+        with pytest.raises(ValueError, match=r"mask .* \(2, 3\) without any"):
+            require_real(torch.zeros(2, 3, dtype=torch.bool))
 
 
 class TestDivergence:

@@ -68,6 +68,15 @@ def require_samples(at_least: int = 1, **tensors: Tensor) -> None:
             )
 
 
+def require_real(mask: Tensor) -> None:
+    """Raise a ValueError for a mask without a true element."""
+    if not mask.any():
+        raise ValueError(
+            "mask must have at least one true element, got"
+            f" shape {tuple(mask.shape)} without any"
+        )
+
+
 def full_precision(tensor: Tensor) -> Tensor:
     """Widen half-precision numbers to float32; leave the others."""
     if tensor.dtype in (torch.float16, torch.bfloat16):
