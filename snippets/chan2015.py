@@ -289,8 +289,8 @@ def loss_has_a_floor() -> Evidence:
         least = min(least, (loss - information).item())
     return Evidence(
         holds=worst < 1e-12 and least > 0,
-        measured=f"floor {information:.3f} nats at the middle frame, for"
-        " a window of three; both sides differ by"
+        measured=f"floor {information:.3f} nats at the middle frame,"
+        " for a window of three; both sides differ by"
         f" {below(worst, 1e-12)} for 20 students, none below the floor",
         expected="equal; never below",
     )

@@ -570,7 +570,8 @@ def reviews_help_while_clean() -> Evidence:
     return Evidence(
         holds=bool(means[0] < -0.05 and means[-1] > 0.1),
         measured=f"all clean: {means[0]:+.2f} (better in {wins} of 5"
-        f" seeds); 30 % bad: {means[2]:+.2f}; 80 % bad: {means[-1]:+.2f}",
+        f" seeds); 30 % bad: {means[2]:+.2f};"
+        f" 80 % bad: {means[-1]:+.2f}",
         expected="below 0, then above (no figure known to us)",
         figure=fig,
     )

@@ -406,9 +406,10 @@ def sequential_calls() -> Evidence:
 
 # %% [markdown]
 # **Four cells, and a control.** A window of two words. Distillation
-# doubles the quality of the parallel student, which stays far behind. The control is a corpus of 1024 sentences a source that
-# the teacher *sampled*: it helps nobody. So it is not the teacher's
-# hand that helps, but its choice of one translation.
+# doubles the quality of the parallel student, which stays far behind.
+# The control is a corpus of 1024 sentences a source that the teacher
+# *sampled*: it helps nobody. So it is not the teacher's hand that
+# helps, but its choice of one translation.
 
 
 # %%

@@ -348,8 +348,8 @@ def lead_shrinks_like_for_like(
 ) -> Evidence:
     fig, ax = figure(
         "Hinton's term lifts whatever it is added to",
-        alt="Test accuracies of five seeds for labels alone, with a hint"
-        " and with a relation, each without and with Hinton's term."
+        alt="Test accuracies of five seeds for labels alone, with a"
+        " hint and a relation, each without and with Hinton's term."
         " Without it, the hint's mean lies below the labels' and the"
         " relation's above. With it every mean is higher, and the"
         " relation's equals that of Hinton's term alone.",
@@ -503,7 +503,8 @@ def best_epoch_flatters(seeds: Sequence[int] = SEEDS) -> Evidence:
     return Evidence(
         holds=fmean(gains) > 0.11,
         measured=f"best minus last epoch: {fmean(gains):.2f} points on"
-        f" average over {len(gains)} students, {max(gains):.1f} at most",
+        f" average over {len(gains)} students, {max(gains):.1f} at"
+        " most",
         expected="an honest choice gains 0; RKD to KD is 0.11 points",
     )
 

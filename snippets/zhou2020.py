@@ -338,8 +338,8 @@ def parallel_student(corpus: Tensor) -> TabularModel:
 # are and replaces each next word by the teacher's probabilities for
 # it. If the teacher is calibrated, they average over the prefixes to
 # the frequencies in the corpus again: same table, same complexity,
-# and the very same non-autoregressive student. (Sampling from the teacher gives the
-# same corpus in expectation, by definition.)
+# and the very same non-autoregressive student. (Sampling from the
+# teacher gives the same corpus in expectation, by definition.)
 
 
 # %%
