@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from jinja2 import TemplateNotFound
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import Files
@@ -21,14 +22,16 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
     if not page.file.src_uri.endswith(".md") or not MARKER.search(html):
         return html
     env = config.theme.get_env()
-    known = [Path(name).stem for name in env.list_templates() if name.startswith("fill/")]
 
     def fill(marker: re.Match[str]) -> str:
-        if marker[1] not in known:
+        try:
+            template = env.get_template(f"fill/{marker[1]}.html")
+        except TemplateNotFound:
+            names = [Path(name).stem for name in env.list_templates() if name.startswith("fill/")]
             raise PluginError(
-                f"{page.file.src_uri}: no marker '{marker[0]}'; known: {', '.join(known)}"
-            )
-        return env.get_template(f"fill/{marker[1]}.html").render(
+                f"{page.file.src_uri}: no marker '{marker[0]}'; known: {', '.join(names)}"
+            ) from None
+        return template.render(
             **config.extra,
             page=page,
             paper=page.meta.get("paper"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import posixpath
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ from mkdocs.structure.toc import get_toc
 
 log = logging.getLogger("mkdocs.hooks.notebooks")
 
-CODE, OUTPUT, PROSE = ".highlight-ipynb", ".jp-OutputArea-output", ".jp-MarkdownOutput"
+CODE, OUTPUT, PROSE = "highlight-ipynb", "jp-OutputArea-output", "jp-MarkdownOutput"
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -45,7 +46,8 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
         return html
     soup = BeautifulSoup(html, "html.parser")
     cells = BeautifulSoup("", "html.parser")
-    for element in soup.select(f"{CODE}, {OUTPUT}, {PROSE}"):
+    # By name and class: a selector would try each of a page's thousands of spans.
+    for element in soup.find_all("div", class_=[CODE, OUTPUT, PROSE]):
         cells.append(_cell(element))
     _drop_title(cells)
     _link_headings(cells, page)
@@ -60,7 +62,7 @@ def _is_notebook(page: Page) -> bool:
 
 def _cell(element: Tag) -> Tag:
     """Reduce one cell's prose, code or output to what the theme knows how to set."""
-    classes = {"highlight-ipynb": "highlight", "jp-OutputArea-output": "output"}
+    classes = {CODE: "highlight", OUTPUT: "output"}
     given = element.get_attribute_list("class")
     element.attrs = {"class": next((classes[name] for name in given if name in classes), "prose")}
     if element["class"] == "highlight" and element.pre:
@@ -81,8 +83,8 @@ def _link_headings(cells: Tag, page: Page) -> None:
     """Give every heading an id in any script, and make the page's contents from them."""
     taken: set[str] = set()
     tokens = []
-    for heading in cells.select(".prose :is(h2, h3, h4)"):
-        for anchor in heading.select(".anchor-link"):
+    for heading in cells.find_all(["h2", "h3", "h4"]):
+        for anchor in heading.find_all("a", class_="anchor-link"):
             anchor.decompose()
         name = heading.get_text().strip()
         heading["id"] = unique(slugify_unicode(name, "-"), taken)
@@ -95,7 +97,7 @@ def _link_headings(cells: Tag, page: Page) -> None:
 
 def _describe_pictures(cells: Tag, notebook: Path) -> None:
     """Give each picture the alternative text that its output carries."""
-    pictures = cells.select(".output > img")
+    pictures = cells.find_all("img", src=re.compile("^data:image/png"))
     for picture, text in zip(pictures, _alternative_texts(notebook), strict=True):
         picture["alt"] = text
 
@@ -109,7 +111,7 @@ def _alternative_texts(notebook: Path) -> Iterator[str]:
 
 def _resolve_links(cells: Tag, page: Page, files: Files) -> None:
     """Turn links that hold in the forge, between files, into links between pages."""
-    for link in cells.select("a[href]"):
+    for link in cells.find_all("a", href=True):
         target = urlsplit(str(link["href"]))
         if target.scheme or target.netloc or not target.path:
             continue
