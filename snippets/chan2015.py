@@ -30,9 +30,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from snippets.lab.checks import (
-    full_precision,
-    require_real,
     require_samples,
+    require_true,
     typed,
 )
 from snippets.lab.claims import Evidence, claim
@@ -48,6 +47,7 @@ from snippets.lab.plots import (
     label,
 )
 from snippets.lab.report import below
+from snippets.lab.tokens import log_probabilities, real_mean
 from snippets.lab.train import fit
 
 # %% [markdown]
@@ -98,14 +98,10 @@ def frame_kd_loss(
         over real frames is ours.
     """
     require_samples(student_logits=student_logits)
-    require_real(mask)
-    real = mask.unsqueeze(-1)  # m, (B, L, 1)
-    z = full_precision(student_logits)
-    v = full_precision(teacher_logits).detach()
-    # Padding gets equal logits on both sides, so its divergence is 0.
-    log_q = torch.where(real, z, 0.0).log_softmax(-1)  # log Q
-    log_p = torch.where(real, v, 0.0).log_softmax(-1)  # log P
-    return kl_divergence(log_p, log_q).sum() / mask.sum()
+    require_true(mask=mask)
+    log_q = log_probabilities(student_logits, mask)  # log Q, (B, L, S)
+    log_p = log_probabilities(teacher_logits.detach(), mask)  # log P
+    return real_mean(kl_divergence(log_p, log_q), mask)
 
 
 # %% [markdown]

@@ -32,7 +32,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from snippets.hinton2015 import kd_loss
-from snippets.lab.checks import full_precision, require_samples, typed
+from snippets.lab.checks import (
+    full_precision,
+    require_at_least,
+    require_samples,
+    typed,
+)
 from snippets.lab.claims import Evidence, claim
 from snippets.lab.data import digits, jitter, seeded
 from snippets.lab.models import mlp
@@ -87,12 +92,7 @@ def generator_loss(
     Source: the one-hot, activation and information entropy losses of
     the paper; `DAFL-train.py` of Data-Efficient-Model-Compression.
     """
-    weights = {"activation": activation, "information": information}
-    for name, weight in weights.items():
-        if not (weight >= 0 and math.isfinite(weight)):
-            raise ValueError(
-                f"{name} must be finite and not negative, got {weight}"
-            )
+    require_at_least(0, activation=activation, information=information)
     require_samples(
         teacher_logits=teacher_logits, teacher_features=teacher_features
     )

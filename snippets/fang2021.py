@@ -50,6 +50,7 @@ from snippets.lab.plots import (
 )
 from snippets.lab.report import below, mean_sd, percent
 from snippets.lab.train import accuracy, fit, fit_classifier
+from snippets.lab.vectors import directions
 
 # %% [markdown]
 # ## The loss
@@ -62,16 +63,6 @@ from snippets.lab.train import accuracy, fit, fit_classifier
 
 
 # %%
-def unit(rows: Tensor) -> Tensor:
-    """Give each row length 1; a zero row stays zero, without slope."""
-    # In units of its largest entry no row over- or underflows.
-    largest = rows.detach().abs().amax(-1, keepdim=True)
-    rows = rows / torch.where(largest == 0, 1, largest)
-    squared = rows.square().sum(-1, keepdim=True)
-    zero = squared == 0
-    return torch.where(zero, 0, rows / squared.where(~zero, 1).sqrt())
-
-
 def similarities(own: Tensor, teacher: Tensor, queue: Tensor) -> Tensor:
     """Compare with the teacher's embedding, then the queue: (B, K+1).
 
@@ -127,9 +118,9 @@ def seed_loss(
         teacher_temperature=teacher_temperature,
     )
     require_samples(student=student, teacher=teacher, queue=queue)
-    s = unit(full_precision(student))  # z^S
-    t = unit(full_precision(teacher).detach()).to(s.dtype)  # z^T
-    d = unit(full_precision(queue).detach()).to(s.dtype)  # D
+    s = directions(full_precision(student))  # z^S
+    t = directions(full_precision(teacher).detach()).to(s.dtype)  # z^T
+    d = directions(full_precision(queue).detach()).to(s.dtype)  # D
     p = (similarities(t, t, d) / teacher_temperature).softmax(-1)  # p^T
     q = similarities(s, t, d) / student_temperature
     return -(p * q.log_softmax(-1)).sum(-1).mean()  # −Σ p^T log p^S
@@ -173,7 +164,10 @@ def slope_of(loss: Tensor, student: Tensor) -> Tensor:
 )
 def cold_teacher_is_contrastive() -> Evidence:
     s, t, queue = embeddings()
-    logits = similarities(unit(s), unit(t), unit(queue)) / 0.2
+    logits = (
+        similarities(directions(s), directions(t), directions(queue))
+        / 0.2
+    )
     zero = torch.zeros(len(s), dtype=torch.long)
     infonce = nn.functional.cross_entropy(logits, zero)
     gaps, losses = [], []
@@ -208,7 +202,10 @@ def cold_teacher_is_contrastive() -> Evidence:
 )
 def minimum_is_the_entropy() -> Evidence:
     s, t, queue = embeddings()
-    p = similarities(unit(t), unit(t), unit(queue)) / 0.2
+    p = (
+        similarities(directions(t), directions(t), directions(queue))
+        / 0.2
+    )
     p = p.softmax(-1)
     entropy = -(p * p.log()).sum(-1).mean()
     copied = t.clone().requires_grad_()
@@ -301,7 +298,7 @@ def contrastive(model: nn.Module, seed: int, epochs: int) -> nn.Module:
     def view(batch: Tensor) -> Tensor:
         moved = jitter(images[batch], generator=generator)
         kept = torch.rand(moved.shape, generator=generator) > 0.25
-        return unit(model(moved * kept))
+        return directions(model(moved * kept))
 
     def loss(batch: Tensor) -> Tensor:
         logits = view(batch) @ view(batch).mT / 0.2
@@ -429,8 +426,8 @@ def probe(body: nn.Module, per_class: int, seed: int) -> float:
 )
 def mass_on_itself() -> Evidence:
     test = moved_digits()[1].images
-    t = unit(teacher()(test))
-    cosines = similarities(t, t, unit(unlabelled()[2]))
+    t = directions(teacher()(test))
+    cosines = similarities(t, t, directions(unlabelled()[2]))
 
     def mass(temperature: float) -> float:
         p = (cosines / temperature).softmax(-1)

@@ -22,7 +22,6 @@
 
 # %%
 import functools
-import math
 from collections.abc import Sequence
 from statistics import mean
 
@@ -32,7 +31,10 @@ from torch import Tensor, nn
 
 from snippets.lab.checks import (
     full_precision,
+    require_at_least,
+    require_labelled,
     require_samples,
+    require_true,
     typed,
 )
 from snippets.lab.claims import Evidence, claim
@@ -47,6 +49,7 @@ from snippets.lab.plots import (
 )
 from snippets.lab.report import below, mean_sd, percent
 from snippets.lab.train import accuracy, fit, fit_classifier
+from snippets.lab.vectors import directions
 
 # %% [markdown]
 # ## The loss
@@ -58,15 +61,6 @@ from snippets.lab.train import accuracy, fit, fit_classifier
 
 
 # %%
-def directions(features: Tensor) -> Tensor:
-    """Scale rows to norm 1; a row of zeros stays."""
-    # First by the largest value: squares of tiny ones are zero.
-    largest = features.abs().amax(-1, keepdim=True)
-    z = features / largest.masked_fill(largest == 0, 1)
-    norm = z.norm(dim=-1, keepdim=True)
-    return z / norm.masked_fill(norm == 0, 1)
-
-
 def purity(z: Tensor, groups: Tensor) -> Tensor:
     """Cosine to the own class minus that to the nearest other, (n,)."""
     sums = z.new_zeros(int(groups.max()) + 1, z.shape[1])
@@ -117,21 +111,9 @@ def select_samples(
     """
     require_samples(features=features)
     x = full_precision(features).detach()
-    if per_class < 1:
-        raise ValueError(
-            f"per_class must be at least 1, got {per_class}"
-        )
-    if not (redundancy >= 0 and math.isfinite(redundancy)):
-        raise ValueError(
-            "redundancy must be at least 0 and finite, got"
-            f" {redundancy}"
-        )
-    if not x.isfinite().all():
-        raise ValueError("features must be finite, got inf or nan")
-    if (labels == labels[0]).all():
-        raise ValueError(
-            f"labels must hold two classes, got only {labels[0]}"
-        )
+    require_at_least(1, per_class=per_class)
+    require_at_least(0, redundancy=redundancy)
+    require_labelled(x, labels)
     x = x / x.abs().max().clamp_min(torch.finfo(x.dtype).tiny)
     z = directions(x - x.mean(0))  # (n, d)
     groups = labels.unique(return_inverse=True)[1]
@@ -184,8 +166,7 @@ def selective_loss(
     official code.
     """
     require_samples(student=student)
-    if not selected.any():
-        raise ValueError("selected must have a true element, got none")
+    require_true(selected=selected)
     error = full_precision(student) - full_precision(teacher).detach()
     error = torch.where(selected[:, None], error, 0)  # (B, d)
     return error.square().sum() / selected.sum()

@@ -32,14 +32,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from snippets.lab.checks import (
-    full_precision,
-    require_real,
     require_samples,
+    require_true,
     typed,
 )
 from snippets.lab.claims import Evidence, claim
 from snippets.lab.data import seeded
-from snippets.lab.divergence import kl_divergence
+from snippets.lab.divergence import cross_entropy, kl_divergence
 from snippets.lab.language import (
     TabularModel,
     Translation,
@@ -59,6 +58,11 @@ from snippets.lab.plots import (
     label,
 )
 from snippets.lab.report import below, percent
+from snippets.lab.tokens import (
+    log_probabilities,
+    negative_log_likelihood,
+    real_mean,
+)
 from snippets.lab.train import fit
 
 # %% [markdown]
@@ -104,18 +108,8 @@ def nat_loss(
         there a sum; fairseq's `nat_loss` without label smoothing.
     """
     require_samples(logits=logits)
-    require_real(mask)
-    y = torch.where(mask, targets.long(), 0)  # y, (B, L)
-    size = logits.shape[-1]
-    if y.min() < 0 or y.max() >= size:
-        raise ValueError(
-            f"targets must be in 0 … {size - 1}, got"
-            f" {y.min()} … {y.max()}"
-        )
-    z = torch.where(mask.unsqueeze(-1), full_precision(logits), 0.0)
-    log_q = z.log_softmax(-1)  # log q(· | x), (B, L, V)
-    chosen = log_q.gather(-1, y.unsqueeze(-1)).squeeze(-1)  # (B, L)
-    return -torch.where(mask, chosen, 0.0).sum() / mask.sum()
+    require_true(mask=mask)
+    return negative_log_likelihood(logits, mask, targets=targets)
 
 
 @typed
@@ -153,20 +147,11 @@ def reverse_cross_entropy(
         salesforce/nonauto-nmt, without its 1e-9 inside the logarithm.
     """
     require_samples(student_logits=student_logits)
-    require_real(mask)
-    real = mask.unsqueeze(-1)  # (B, L, 1)
-    z = torch.where(real, full_precision(student_logits), 0.0)
-    v = full_precision(teacher_logits).detach()
-    log_q = z.log_softmax(-1)  # (B, L, V)
-    log_p = torch.where(real, v, 0.0).log_softmax(-1)
-    # 0 · log 0 = 0 where q excludes the word.
-    cost = torch.where(log_q == -torch.inf, 0.0, -log_p)
-    # Where q is too small for its dtype, 0 · inf must still be inf.
-    endless = cost == torch.inf
-    terms = log_q.exp() * torch.where(endless, 0.0, cost)  # − q log p
-    terms = torch.where(endless, torch.inf, terms)
-    per_token = terms.sum(-1)  # Σ over v, (B, L)
-    return torch.where(mask, per_token, 0.0).sum() / mask.sum()
+    require_true(mask=mask)
+    log_q = log_probabilities(student_logits, mask)  # (B, L, V)
+    log_p = log_probabilities(teacher_logits.detach(), mask)
+    per_token = cross_entropy(log_q, log_p)  # −Σ_v q log p, (B, L)
+    return real_mean(per_token, mask)
 
 
 # %% [markdown]

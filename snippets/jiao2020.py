@@ -31,7 +31,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from snippets.hinton2015 import kd_loss
-from snippets.lab.checks import full_precision, require_samples, typed
+from snippets.lab.checks import (
+    full_precision,
+    require_samples,
+    require_true,
+    typed,
+)
 from snippets.lab.claims import Evidence, claim
 from snippets.lab.data import seeded
 from snippets.lab.plots import (
@@ -95,7 +100,7 @@ def attention_loss(
     official code averages over padding too.
     """
     require_samples(student_scores=student_scores)
-    require_real(mask)
+    require_true(mask=mask)
     A_s = full_precision(student_scores)
     A_t = full_precision(teacher_scores).detach()
     real = mask[:, :, None] & mask[:, None, :]  # (B, L, L)
@@ -134,7 +139,7 @@ def hidden_loss(
     The official code has no mask here.
     """
     require_samples(student_hidden=student_hidden)
-    require_real(mask)
+    require_true(mask=mask)
     H_s = full_precision(student_hidden)
     H_t = full_precision(teacher_hidden).detach()
     return squared_error(H_s, H_t, mask[..., None].expand_as(H_s))
@@ -147,15 +152,6 @@ def squared_error(left: Tensor, right: Tensor, real: Tensor) -> Tensor:
     apart = real & (left != right)
     gap = torch.where(apart, left, 0) - torch.where(apart, right, 0)
     return gap.square().sum() / real.sum()
-
-
-def require_real(mask: Tensor) -> None:
-    """Raise a ValueError for a mask without a real token."""
-    if not mask.any():
-        raise ValueError(
-            "mask must have a real token (True), got none in shape"
-            f" {tuple(mask.shape)}"
-        )
 
 
 # %% [markdown]

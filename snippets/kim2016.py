@@ -30,14 +30,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from snippets.lab.checks import (
-    full_precision,
-    require_real,
     require_samples,
+    require_true,
     typed,
 )
 from snippets.lab.claims import Evidence, claim
 from snippets.lab.data import seeded
-from snippets.lab.divergence import kl_divergence
+from snippets.lab.divergence import cross_entropy, kl_divergence
 from snippets.lab.language import (
     TabularModel,
     Translation,
@@ -51,6 +50,11 @@ from snippets.lab.language import (
 )
 from snippets.lab.plots import BLUE, GREY, VERMILLION, figure, label
 from snippets.lab.report import below, percent
+from snippets.lab.tokens import (
+    log_probabilities,
+    negative_log_likelihood,
+    real_mean,
+)
 from snippets.lab.train import fit
 
 # %% [markdown]
@@ -100,21 +104,11 @@ def word_kd_loss(
     Source: §3.1 of the paper, there a sum over one sentence.
     """
     require_samples(student_logits=student_logits)
-    require_real(mask)
-    real = mask.unsqueeze(-1)  # (B, L, 1)
-    z = torch.where(real, full_precision(student_logits), 0.0)
-    v = full_precision(teacher_logits).detach()
-    log_q = z.log_softmax(-1)  # (B, L, V)
-    log_p = torch.where(real, v, 0.0).log_softmax(-1)
-    # 0 · log 0 = 0 where p excludes the word; log q must not be NaN.
-    excluded = log_p == -torch.inf
-    cost = torch.where(excluded, 0.0, -log_q)
-    # Where p is too small for its dtype, 0 · inf must still be inf.
-    terms = torch.where(
-        cost == torch.inf, cost, log_p.exp() * cost
-    )  # − p log q
-    per_token = terms.sum(-1)  # Σ over k, (B, L)
-    return torch.where(mask, per_token, 0.0).sum() / mask.sum()
+    require_true(mask=mask)
+    log_q = log_probabilities(student_logits, mask)  # (B, L, V)
+    log_p = log_probabilities(teacher_logits.detach(), mask)
+    per_token = cross_entropy(log_p, log_q)  # −Σ_k p log q, (B, L)
+    return real_mean(per_token, mask)
 
 
 @typed
@@ -151,19 +145,10 @@ def sequence_kd_loss(
     Source: §3.2 of the paper, there a sum over one sentence.
     """
     require_samples(student_logits=student_logits)
-    require_real(mask)
-    y = torch.where(mask, teacher_tokens.long(), 0)  # ŷ, (B, L)
-    size = student_logits.shape[-1]
-    if y.min() < 0 or y.max() >= size:
-        raise ValueError(
-            f"teacher_tokens must be in 0 … {size - 1}, got"
-            f" {y.min()} … {y.max()}"
-        )
-    z = full_precision(student_logits)
-    z = torch.where(mask.unsqueeze(-1), z, 0.0)
-    log_q = z.log_softmax(-1)  # (B, L, V)
-    chosen = log_q.gather(-1, y.unsqueeze(-1)).squeeze(-1)  # (B, L)
-    return -torch.where(mask, chosen, 0.0).sum() / mask.sum()
+    require_true(mask=mask)
+    return negative_log_likelihood(  # −log q(ŷ)
+        student_logits, mask, teacher_tokens=teacher_tokens
+    )
 
 
 # %% [markdown]

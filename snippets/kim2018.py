@@ -34,6 +34,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from snippets.lab.checks import (
     full_precision,
+    require_at_least,
     require_positive,
     require_samples,
     typed,
@@ -51,6 +52,7 @@ from snippets.lab.plots import (
 )
 from snippets.lab.report import below, mean_sd, percent
 from snippets.lab.train import accuracy, fit, fit_classifier
+from snippets.lab.vectors import directions, lengths
 
 # %% [markdown]
 # ## The loss
@@ -145,22 +147,9 @@ class Translator(nn.Module):
         return self.encode(features)
 
 
-def scaled(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Divide each row by its largest entry; return that, too.
-
-    It keeps powers in the dtype's range, at any scale. A row of zeros
-    is divided by 1. The divisor carries no gradient: it cancels.
-    """
-    largest = rows.detach().abs().amax(1, keepdim=True)
-    largest = torch.where(largest == 0, 1.0, largest)
-    return rows / largest, largest
-
-
 def unit_rows(factor: Tensor) -> Tensor:
     """Flatten, and divide by the l2 norm; zeros stay zeros."""
-    rows, _ = scaled(full_precision(factor).flatten(1))  # (B, n)
-    squares = rows.square().sum(1, keepdim=True)
-    return rows / torch.where(squares == 0, 1.0, squares).sqrt()
+    return directions(full_precision(factor).flatten(1))  # (B, n)
 
 
 @typed
@@ -202,17 +191,12 @@ def factor_transfer_loss(
     Source: §3.2 of the paper; `utils.py` and
     `train_student.py` of Jangho-Kim/Factor-Transfer-pytorch.
     """
-    if not (p >= 1 and math.isfinite(p)):
-        raise ValueError(f"p must be at least 1 and finite, got {p}")
+    require_at_least(1, p=p)
     require_samples(student_factor=student_factor)
     gap = unit_rows(teacher_factor.detach()) - unit_rows(student_factor)
     if variant == "code":
         return gap.abs().pow(p).mean()
-    rows, largest = scaled(gap)  # (B, n), (B, 1)
-    powers = rows.abs().pow(p).sum(1, keepdim=True)
-    # Both branches stay finite, or `where` would pass a NaN back.
-    root = torch.where(powers == 0, 1.0, powers).pow(1 / p)
-    return torch.where(powers == 0, 0.0, largest * root).mean()
+    return lengths(gap, p).mean()  # ‖·‖_p
 
 
 # %% [markdown]

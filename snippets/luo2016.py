@@ -32,6 +32,8 @@ from torch import Tensor, nn
 from snippets.hinton2015 import kd_loss
 from snippets.lab.checks import (
     full_precision,
+    require_at_least,
+    require_labelled,
     require_samples,
     typed,
 )
@@ -48,6 +50,7 @@ from snippets.lab.plots import (
 )
 from snippets.lab.report import below, mean_sd, percent
 from snippets.lab.train import fit, fit_classifier
+from snippets.lab.vectors import directions
 
 # %% [markdown]
 # ## The loss
@@ -64,10 +67,7 @@ def standardised(features: Tensor) -> tuple[Tensor, Tensor]:
     """Centre each neuron, scale it to norm 1; which are constant?"""
     constant = features.amax(0) == features.amin(0)  # (D,)
     z = features - features.mean(0)  # (n, D)
-    # First by the largest value: squares of tiny ones are zero.
-    z = z / z.abs().amax(0).masked_fill(constant, 1)
-    z = z / z.norm(dim=0).masked_fill(constant, 1)
-    return z.masked_fill(constant, 0), constant
+    return directions(z.masked_fill(constant, 0).mT).mT, constant
 
 
 def discriminative_power(z: Tensor, labels: Tensor) -> Tensor:
@@ -126,17 +126,8 @@ def select_neurons(
         raise ValueError(
             f"count must be in 1 to {x.shape[1]}, got {count}"
         )
-    if not (redundancy >= 0 and math.isfinite(redundancy)):
-        raise ValueError(
-            "redundancy must be at least 0 and finite, got"
-            f" {redundancy}"
-        )
-    if not x.isfinite().all():
-        raise ValueError("features must be finite, got inf or nan")
-    if (labels == labels[0]).all():
-        raise ValueError(
-            f"labels must hold two classes, got only {labels[0]}"
-        )
+    require_at_least(0, redundancy=redundancy)
+    require_labelled(x, labels)
     z, constant = standardised(x)  # (n, D)
     power = discriminative_power(z, labels)  # η², (D,)
     shared = torch.zeros_like(power)  # Σ_j |ρ_ij|, (D,)

@@ -49,6 +49,7 @@ from snippets.lab.plots import (
 )
 from snippets.lab.report import below, mean_sd, percent
 from snippets.lab.train import fit, fit_classifier
+from snippets.lab.vectors import directions, lengths
 
 # %% [markdown]
 # ## The loss
@@ -61,26 +62,13 @@ from snippets.lab.train import fit, fit_classifier
 
 # %%
 def differences(points: Tensor) -> Tensor:
-    """Subtract every point from every other one: (B, B, D).
-
-    Entry [j, i] points from j to i. The largest coordinate is ±1: the
-    relations know no unit, and so no square over- or underflows.
-    """
-    apart = points[None, :] - points[:, None]  # (B, B, D)
-    largest = apart.detach().abs().amax()
-    return apart / torch.where(largest == 0, 1, largest)
-
-
-def norms(vectors: Tensor) -> Tensor:
-    """Take the length of each vector; a zero one has no gradient."""
-    squared = vectors.square().sum(-1)
-    zero = squared == 0
-    return torch.where(zero, 0, torch.where(zero, 1, squared).sqrt())
+    """Point from j to i at entry [j, i]: (B, B, D)."""
+    return points[None, :] - points[:, None]
 
 
 def relative_distances(points: Tensor) -> Tensor:
     """Give each pair's distance over the mean distance: (B, B)."""
-    apart = norms(differences(points))  # ‖t_i − t_j‖, (B, B)
+    apart = lengths(differences(points))  # ‖t_i − t_j‖, (B, B)
     mean = apart.sum() / (len(points) * (len(points) - 1))  # μ
     return apart / torch.where(mean == 0, 1, mean)  # ψ_D
 
@@ -90,11 +78,7 @@ def cosines(points: Tensor) -> Tensor:
 
     Where i or k lies on j there is no angle, and the cosine is 0.
     """
-    apart = differences(points)
-    length = norms(apart)[..., None]
-    unit = torch.where(
-        length == 0, 0, apart / torch.where(length == 0, 1, length)
-    )  # e^{ij}, (B, B, D)
+    unit = directions(differences(points))  # e^{ij}, (B, B, D)
     return unit @ unit.mT  # ψ_A = ⟨e^{ij}, e^{kj}⟩, (B, B, B)
 
 

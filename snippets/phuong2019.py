@@ -39,6 +39,7 @@ from torch import Tensor, nn
 
 from snippets.lab.checks import (
     full_precision,
+    require_at_least,
     require_samples,
     require_share,
     typed,
@@ -186,8 +187,7 @@ def risk_bound(survival: Callable[[float], float], n: int) -> float:
 
     Source: Theorem 3 of the paper.
     """
-    if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}")
+    require_at_least(1, n=n)
 
     def p(theta: float) -> float:
         probability = float(survival(theta))

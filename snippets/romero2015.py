@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from snippets.hinton2015 import kd_loss
 from snippets.lab.checks import (
     full_precision,
+    require_at_least,
     require_samples,
     typed,
 )
@@ -96,16 +97,12 @@ class Regressor(nn.Module):
         *,
         kernel_size: int = 1,
     ) -> None:
-        sizes = {
-            "student_channels": student_channels,
-            "teacher_channels": teacher_channels,
-            "kernel_size": kernel_size,
-        }
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(
-                    f"{name} must be at least 1, got {size}"
-                )
+        require_at_least(
+            1,
+            student_channels=student_channels,
+            teacher_channels=teacher_channels,
+            kernel_size=kernel_size,
+        )
         super().__init__()
         self.convolution = nn.Conv2d(
             student_channels, teacher_channels, kernel_size

@@ -35,7 +35,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from snippets.hinton2015 import distillation_loss
-from snippets.lab.checks import typed
+from snippets.lab.checks import require_at_least, typed
 from snippets.lab.claims import Evidence, claim
 from snippets.lab.data import digits, jitter, seeded
 from snippets.lab.models import initialised, mlp
@@ -108,15 +108,9 @@ def rkd_objective(
     Source: `KDTrainer` and `RKDTrainer` of karanchahal/distiller,
     whose defaults are ours.
     """
-    weights = {
-        "distance_weight": distance_weight,
-        "angle_weight": angle_weight,
-    }
-    for name, weight in weights.items():
-        if not 0 <= weight < math.inf:
-            raise ValueError(
-                f"{name} must be at least 0 and finite, got {weight}"
-            )
+    require_at_least(
+        0, distance_weight=distance_weight, angle_weight=angle_weight
+    )
     total = distillation_loss(  # (1 − λ) CE + λ T² KL
         student_logits,
         teacher_logits,

@@ -23,7 +23,6 @@
 # %%
 import functools
 import itertools
-import math
 from collections.abc import Sequence
 from statistics import mean
 
@@ -34,8 +33,9 @@ from torch import Tensor, nn
 from snippets.hinton2015 import kd_loss
 from snippets.lab.checks import (
     full_precision,
-    require_real,
+    require_at_least,
     require_samples,
+    require_true,
     typed,
 )
 from snippets.lab.claims import Evidence, claim
@@ -52,7 +52,8 @@ from snippets.lab.transformer import (
     needle_accuracy,
     needle_teacher,
 )
-from snippets.sun2019 import direction, patience_loss
+from snippets.lab.vectors import directions
+from snippets.sun2019 import patience_loss
 
 # %% [markdown]
 # ## The loss
@@ -97,10 +98,10 @@ def cosine_loss(
     the real tokens in the official code.
     """
     require_samples(student_hidden=student_hidden)
-    require_real(mask)
+    require_true(mask=mask)
     h_s = full_precision(student_hidden)[mask]  # (N, d)
     h_t = full_precision(teacher_hidden).detach()[mask]  # (N, d)
-    cosine = (direction(h_s) * direction(h_t)).sum(-1)  # (N,)
+    cosine = (directions(h_s) * directions(h_t)).sum(-1)  # (N,)
     return (1 - cosine).mean()
 
 
@@ -153,21 +154,12 @@ def distilbert_loss(
 
     Source: §3 of the paper; `distiller.py` of the official code.
     """
-    weights = {"ce": alpha_ce, "mlm": alpha_mlm, "cos": alpha_cos}
-    for name, weight in weights.items():
-        if not (weight >= 0 and math.isfinite(weight)):
-            raise ValueError(
-                f"alpha_{name} must be at least 0 and finite, got"
-                f" {weight}"
-            )
+    require_at_least(
+        0, alpha_ce=alpha_ce, alpha_mlm=alpha_mlm, alpha_cos=alpha_cos
+    )
     require_samples(student_logits=student_logits)
-    require_real(mask)
     words = masked & mask  # (B, L)
-    if not words.any():
-        raise ValueError(
-            "masked must have at least one real token, got none in"
-            f" shape {tuple(masked.shape)}"
-        )
+    require_true(mask=mask, masked=words)
     z = full_precision(student_logits)
     ce = kd_loss(  # T² KL, mean over real tokens
         z[mask],

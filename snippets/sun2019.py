@@ -61,6 +61,7 @@ from snippets.lab.transformer import (
     needle_teacher,
     needles,
 )
+from snippets.lab.vectors import directions
 
 # %% [markdown]
 # ## The loss
@@ -110,19 +111,10 @@ def patience_loss(
     require_samples(student_hidden=student_hidden)
     h_s = full_precision(student_hidden)
     h_t = full_precision(teacher_hidden).detach()
-    gap = (direction(h_s) - direction(h_t)).square()  # (B, M, d)
+    gap = (directions(h_s) - directions(h_t)).square()  # (B, M, d)
     if variant == "code":
         return gap.mean()
     return gap.sum((1, 2)).mean()  # Σ over j = 1 … M, mean over i
-
-
-def direction(states: Tensor) -> Tensor:
-    """Divide each state (…, d) by its length; leave zeros as zeros."""
-    # Divided by their peak first, tiny states keep their direction.
-    peak = states.detach().abs().amax(-1, keepdim=True)
-    scaled = states / torch.where(peak > 0, peak, 1.0)
-    squares = scaled.square().sum(-1, keepdim=True)
-    return scaled / torch.where(squares > 0, squares, 1.0).sqrt()
 
 
 # %% [markdown]
@@ -430,11 +422,11 @@ def angles_are_acute() -> Evidence:
     student = encoder(STUDENT_DEPTH, generator=seeded(5))
     with torch.no_grad():
         layers = student.trace(tokens)[1]
-        here = direction(layers[1].hidden[:, 0])  # (n, d)
+        here = directions(layers[1].hidden[:, 0])  # (n, d)
         states = torch.stack(
             [x.hidden[:, 0] for x in needle_teacher().trace(tokens)[1]]
         )  # (6, n, d)
-    towards = direction(direction(states) - here)
+    towards = directions(directions(states) - here)
     cosines = torch.einsum("ind,jnd->ijn", towards, towards).mean(-1)
     angles = cosines.clamp(-1, 1).acos().rad2deg()
     fig, ax = figure(

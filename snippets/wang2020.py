@@ -32,8 +32,8 @@ from torch import Tensor, nn
 from snippets import jiao2020
 from snippets.lab.checks import (
     full_precision,
-    require_real,
     require_samples,
+    require_true,
     typed,
 )
 from snippets.lab.claims import Evidence, claim
@@ -109,7 +109,7 @@ def attention_loss(
     published no code of the distillation.
     """
     require_samples(student_attention=student_attention)
-    require_real(mask)
+    require_true(mask=mask)
     A_s = full_precision(student_attention)
     A_t = full_precision(teacher_attention).detach()
     real = (mask[:, :, None] & mask[:, None, :])[:, None]  # (B,1,L,L)
@@ -158,7 +158,7 @@ def value_relation_loss(
     require_samples(
         student_values=student_values, teacher_values=teacher_values
     )
-    require_real(mask)
+    require_true(mask=mask)
     log_q = log_relation(full_precision(student_values), mask)
     log_p = log_relation(full_precision(teacher_values).detach(), mask)
     return mean_of_rows(kl_divergence(log_p, log_q), mask)

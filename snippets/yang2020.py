@@ -33,6 +33,7 @@ from torch import Tensor
 from snippets.lab.checks import (
     full_precision,
     require_positive,
+    require_range,
     require_samples,
     typed,
 )
@@ -113,8 +114,10 @@ def local_structure_loss(
         ihollywhy/DistillGCN.PyTorch.
     """
     require_positive(bandwidth=bandwidth)
-    require_samples(student=student, teacher=teacher)
-    _require_edges(edge_index, nodes=len(student))
+    require_samples(
+        student=student, teacher=teacher, edge_index=edge_index
+    )
+    require_range(len(student), edge_index=edge_index)
     edges = edge_index.long()
     z_s = full_precision(student)
     z_t = full_precision(teacher).detach()
@@ -125,17 +128,6 @@ def local_structure_loss(
     pair = (log_t, log_s) if variant == "code" else (log_s, log_t)
     # The sum over all edges is the sum over nodes of their KL.
     return kl_divergence(*(log.to(z_s) for log in pair)) / len(z_s)
-
-
-def _require_edges(edges: Tensor, *, nodes: int) -> None:
-    last = nodes - 1
-    if edges.numel() == 0:
-        raise ValueError("edge_index must hold an edge, got none")
-    low, high = edges.min().item(), edges.max().item()
-    if low < 0 or high > last:
-        raise ValueError(
-            f"edge_index must be in [0, {last}], got {low} to {high}"
-        )
 
 
 def _log_structure(

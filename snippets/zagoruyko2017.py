@@ -40,6 +40,7 @@ from torch.nn.functional import (
 
 from snippets.lab.checks import (
     full_precision,
+    require_at_least,
     require_samples,
     typed,
 )
@@ -56,6 +57,7 @@ from snippets.lab.plots import (
 )
 from snippets.lab.report import below, mean_sd, percent
 from snippets.lab.train import accuracy, fit, fit_classifier
+from snippets.lab.vectors import directions, lengths, peaks
 
 # %% [markdown]
 # ## The loss
@@ -90,38 +92,19 @@ def attention_map(
 
     Source: §3.1 of the paper.
     """
-    if not (p >= 1 and math.isfinite(p)):
-        raise ValueError(f"p must be at least 1 and finite, got {p}")
+    require_at_least(1, p=p)
     require_samples(features=features)
     A = full_precision(features)
     return A.abs().pow(p).sum(1)  # F_sum^p, (B, H, W)
 
 
-def row_norms(rows: Tensor) -> Tensor:
-    """Euclidean norm of each row, (n, d) → (n, 1).
-
-    Dividing by the row's largest entry first keeps the squares in
-    range, whatever the scale. The gradient at a zero row is zero.
-    """
-    largest = rows.detach().abs().amax(1, keepdim=True)
-    zero = largest == 0
-    scale = torch.where(zero, 1.0, largest)
-    squares = (rows / scale).square().sum(1, keepdim=True)
-    # Both branches stay finite, or `where` would pass a NaN back.
-    return torch.where(
-        zero, 0.0, scale * torch.where(zero, 1.0, squares).sqrt()
-    )
-
-
 def unit_maps(features: Tensor, p: float) -> Tensor:
     """The normalised, flattened attention maps, (B, H·W)."""
     A = full_precision(features)
-    largest = A.detach().abs().flatten(1).amax(1)
-    scale = torch.where(largest == 0, 1.0, largest)
     # The scale cancels below; it keeps |A|^p in the dtype's range.
-    Q = attention_map(A / scale[:, None, None, None], p=p).flatten(1)
-    norm = row_norms(Q)  # ‖Q‖₂, (B, 1)
-    return Q / torch.where(norm == 0, 1.0, norm)
+    A = A / peaks(A.flatten(1))[..., None, None]
+    Q = attention_map(A, p=p).flatten(1)  # (B, H·W)
+    return directions(Q)  # Q / ‖Q‖₂
 
 
 @typed
@@ -171,7 +154,7 @@ def attention_transfer_loss(
     )  # (B, H·W)
     if variant == "code":
         return gap.square().mean()
-    return row_norms(gap).mean()  # eq. 2, without β/2
+    return lengths(gap).mean()  # eq. 2, without β/2
 
 
 @typed
@@ -207,7 +190,7 @@ def gradient_attention_loss(
     require_samples(student_gradient=student_gradient)
     J_S = full_precision(student_gradient)
     J_T = full_precision(teacher_gradient).detach()
-    return row_norms((J_S - J_T).flatten(1)).mean()
+    return lengths((J_S - J_T).flatten(1)).mean()
 
 
 # %% [markdown]

@@ -33,8 +33,10 @@ from torch import Tensor, nn
 from snippets.hinton2015 import kd_loss
 from snippets.lab.checks import (
     full_precision,
+    require_range,
     require_samples,
     require_share,
+    require_true,
     typed,
 )
 from snippets.lab.claims import Evidence, claim
@@ -123,15 +125,9 @@ def glnn_loss(
 
 def _known(targets: Tensor, labelled: Tensor, classes: int) -> Tensor:
     """Return the labels of labelled nodes: (N,), (N,) → (|V^L|,)."""
+    require_true(labelled=labelled)
     known = targets[labelled].long()
-    if len(known) == 0:
-        raise ValueError("labelled must hold a True, got none")
-    low, high = known.min().item(), known.max().item()
-    if low < 0 or high >= classes:
-        raise ValueError(
-            f"targets must be in [0, {classes - 1}] where labelled, got"
-            f" {low} to {high}"
-        )
+    require_range(classes, targets=known)
     return known
 
 

@@ -31,7 +31,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from snippets.lab.checks import full_precision, require_samples, typed
+from snippets.lab.checks import (
+    full_precision,
+    require_at_least,
+    require_samples,
+    typed,
+)
 from snippets.lab.claims import Evidence, claim
 from snippets.lab.data import seeded
 from snippets.lab.language import (
@@ -149,10 +154,7 @@ def faithfulness(
 
     Source: the paper's F(d).
     """
-    if not (smoothing >= 0 and math.isfinite(smoothing)):
-        raise ValueError(
-            f"smoothing must be at least 0 and finite, got {smoothing}"
-        )
+    require_at_least(0, smoothing=smoothing)
     require_samples(real=real)
     p = _rows("real", real)  # p_r(y|x), (Vx, Vy)
     q = _rows("distilled", distilled) + smoothing

@@ -15,7 +15,7 @@ from papers import ledger
 from snippets.lab import claims, plots, report
 from snippets.lab.checks import (
     require_positive,
-    require_real,
+    require_true,
     require_samples,
     require_share,
     typed,
@@ -139,10 +139,10 @@ class TestChecks:
         with pytest.raises(ValueError, match=r"features .* 2 .* \(1, 1\)"):
             require_samples(at_least=2, features=torch.zeros(1, 1))
 
-    def test_require_real(self):
-        require_real(torch.tensor([False, True]))
+    def test_require_true(self):
+        require_true(mask=torch.tensor([False, True]))
         with pytest.raises(ValueError, match=r"mask .* \(2, 3\) without any"):
-            require_real(torch.zeros(2, 3, dtype=torch.bool))
+            require_true(mask=torch.zeros(2, 3, dtype=torch.bool))
 
 
 class TestDivergence:

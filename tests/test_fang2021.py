@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from snippets.fang2021 import seed_loss, unit
+from snippets.fang2021 import seed_loss
 from snippets.lab.data import seeded
+from snippets.lab.vectors import directions
 
 SEEDS = st.integers(0, 2**31)
 F64 = {"rtol": 1e-11, "atol": 1e-12}
@@ -170,7 +171,7 @@ class TestHardNumbers:
         torch.testing.assert_close(value, seed_loss(*(x.float() for x in rows)))
 
     def test_rows_get_length_one(self):
-        assert unit(draw()[0]).norm(dim=-1).tolist() == pytest.approx([1.0] * 4)
+        assert directions(draw()[0]).norm(dim=-1).tolist() == pytest.approx([1.0] * 4)
 
 
 class TestBadInput:

@@ -178,7 +178,7 @@ class TestSelectionInvariances:
 class TestBadSelection:
     @pytest.mark.parametrize("per_class", [0, -1])
     def test_per_class(self, per_class):
-        with pytest.raises(ValueError, match=f"per_class must be at least 1, got {per_class}"):
+        with pytest.raises(ValueError, match=f"per_class must be at least 1 .* got {per_class}"):
             select_samples(*problem(), per_class)
 
     @pytest.mark.parametrize("redundancy", [-0.1, math.inf, math.nan])
@@ -314,7 +314,7 @@ class TestHardNumbers:
 
 class TestBadInput:
     def test_nothing_selected(self):
-        with pytest.raises(ValueError, match="selected must have a true element"):
+        with pytest.raises(ValueError, match="selected must have at least one true element"):
             selective_loss(*batch(), torch.zeros(6, dtype=torch.bool))
 
     def test_empty_batch(self):

@@ -335,7 +335,7 @@ class TestBadInput:
 
     @pytest.mark.parametrize("n", [0, -3])
     def test_number_of_inputs(self, n):
-        with pytest.raises(ValueError, match=f"n must be at least 1, got {n}"):
+        with pytest.raises(ValueError, match=f"n must be at least 1 .* got {n}"):
             risk_bound(uniform, n)
 
     @pytest.mark.parametrize("probability", [-0.1, 1.5, math.nan])

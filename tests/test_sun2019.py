@@ -10,7 +10,7 @@ from torch import nn
 
 from snippets import sun2019
 from snippets.lab.data import seeded
-from snippets.sun2019 import direction, patience_loss
+from snippets.sun2019 import patience_loss
 
 SEEDS = st.integers(0, 2**31)
 F64 = {"rtol": 1e-12, "atol": 1e-12}
@@ -162,9 +162,6 @@ class TestHardNumbers:
         assert torch.func.grad(patience_loss)(h_s, h_t).isfinite().all()
         each = torch.func.vmap(patience_loss)(h_s[:, None], h_t[:, None])
         torch.testing.assert_close(each.mean(), patience_loss(h_s, h_t), **F64)
-
-    def test_direction_of_a_single_state(self):
-        torch.testing.assert_close(direction(torch.tensor([3.0, -4.0])), torch.tensor([0.6, -0.8]))
 
 
 class TestBadInput:

@@ -256,12 +256,12 @@ class TestBadInput:
             local_structure_loss(*features(), EDGES, bandwidth=bandwidth)
 
     def test_no_edge(self):
-        with pytest.raises(ValueError, match=r"edge_index .* got none"):
+        with pytest.raises(ValueError, match=r"edge_index .* got shape"):
             local_structure_loss(*features(), torch.zeros(2, 0).long())
 
     @pytest.mark.parametrize("node", [-1, 6])
     def test_edge_to_nowhere(self, node):
-        with pytest.raises(ValueError, match=rf"edge_index must be in \[0, 5\], got .*{node}"):
+        with pytest.raises(ValueError, match=rf"edge_index must be in 0 … 5, got .*{node}"):
             local_structure_loss(*features(), torch.tensor([[0, node], [node, 1]]))
 
     @pytest.mark.parametrize("name", ["student", "teacher"])

@@ -51,6 +51,16 @@ def require_positive(**values: float) -> None:
             )
 
 
+def require_at_least(least: float, **values: float) -> None:
+    """Raise a ValueError for a value below `least`, or not finite."""
+    for name, value in values.items():
+        if not (value >= least and math.isfinite(value)):
+            raise ValueError(
+                f"{name} must be at least {least} and finite, got"
+                f" {value}"
+            )
+
+
 def require_share(**values: float) -> None:
     """Raise a ValueError for a value outside [0, 1]."""
     for name, value in values.items():
@@ -68,12 +78,33 @@ def require_samples(at_least: int = 1, **tensors: Tensor) -> None:
             )
 
 
-def require_real(mask: Tensor) -> None:
+def require_true(**masks: Tensor) -> None:
     """Raise a ValueError for a mask without a true element."""
-    if not mask.any():
+    for name, mask in masks.items():
+        if not mask.any():
+            raise ValueError(
+                f"{name} must have at least one true element, got"
+                f" shape {tuple(mask.shape)} without any"
+            )
+
+
+def require_range(size: int, **indices: Tensor) -> None:
+    """Raise a ValueError for indices that are not in 0 … size − 1."""
+    for name, index in indices.items():
+        low, high = index.min().item(), index.max().item()
+        if low < 0 or high >= size:
+            raise ValueError(
+                f"{name} must be in 0 … {size - 1}, got {low} … {high}"
+            )
+
+
+def require_labelled(features: Tensor, labels: Tensor) -> None:
+    """Raise a ValueError for features not finite, or just one class."""
+    if not features.isfinite().all():
+        raise ValueError("features must be finite, got inf or nan")
+    if (labels == labels[0]).all():
         raise ValueError(
-            "mask must have at least one true element, got"
-            f" shape {tuple(mask.shape)} without any"
+            f"labels must hold two classes, got only {labels[0]}"
         )
 
 

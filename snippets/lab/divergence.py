@@ -21,9 +21,27 @@ def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
     """
     excluded = log_p == -torch.inf
     # Both branches stay free of NaN, or `where` would pass it back.
-    gap = torch.where(excluded, 0.0, log_p) - torch.where(
-        excluded, 0.0, log_q
+    gap = torch.where(excluded, 0, log_p) - torch.where(
+        excluded, 0, log_q
     )
+    return _expectation(log_p, gap)
+
+
+def cross_entropy(log_p: Tensor, log_q: Tensor) -> Tensor:
+    r"""Cross-entropy of q under p over the last dimension.
+
+    $$H(p, q) = -\sum_c p_c \log q_c$$
+
+    It is the divergence plus the entropy of p. Excluded classes count
+    as in `kl_divergence`; so do the shapes.
+    """
+    excluded = log_p == -torch.inf
+    return _expectation(log_p, torch.where(excluded, 0, -log_q))
+
+
+def _expectation(log_p: Tensor, cost: Tensor) -> Tensor:
+    """Sum p · cost over the last dimension."""
     # Where p is too small for its dtype, 0 · inf must still be inf.
-    terms = torch.where(gap == torch.inf, gap, log_p.exp() * gap)
-    return terms.sum(-1)
+    endless = cost == torch.inf
+    terms = log_p.exp() * torch.where(endless, 0, cost)
+    return torch.where(endless, torch.inf, terms).sum(-1)
