@@ -122,8 +122,9 @@ def generator_loss(
 
 # %%
 @claim(
-    "The loss is at least −α max|f| − β log C, reached for sure and"
-    " balanced predictions; log10 divides the last term by ln 10",
+    "The loss is at least −α max|f| − β log C, reached where |f| is"
+    " constant and predictions are sure and balanced; log10 divides"
+    " the last term by ln 10",
     source="from the formula; log10: the authors' code",
 )
 def lower_bound() -> Evidence:
@@ -264,7 +265,8 @@ def coverage(seed: int, images: Tensor) -> float:
 
 # %% [markdown]
 # **Why three terms?** To be sure of every image is easy: make one
-# image again and again. That is what the one-hot term alone does.
+# image again and again. That is what the one-hot term alone does. The
+# activation term does not keep it from that.
 
 
 # %%
@@ -274,13 +276,18 @@ def coverage(seed: int, images: Tensor) -> float:
     source="the reason for the information entropy loss",
 )
 def collapse(seeds: Sequence[int] = SEEDS) -> Evidence:
-    alone = [coverage(s, generated(s, 0.0, 0.0)) for s in seeds]
-    full = [coverage(s, generated(s)) for s in seeds]
+    alone, active, spread, full = (
+        [coverage(s, generated(s, *weights)) for s in seeds]
+        for weights in ((0, 0), (0.1, 0), (0, 5), (0.1, 5))
+    )
     return Evidence(
-        holds=max(alone) < 2 and min(full) > 7,
+        # Below two classes is one; nine is all but one.
+        holds=max(alone + active) < 2 and min(spread + full) > 9,
         measured=f"classes in use: {mean(alone):.1f} of 10 with the"
-        f" one-hot term alone, {mean(full):.1f} with all three",
-        expected="one; about all",
+        f" one-hot term alone, {mean(active):.1f} with activation,"
+        f" {mean(spread):.1f} with information, {mean(full):.1f} with"
+        " all three",
+        expected="one, one, about all, about all",
     )
 
 
@@ -409,7 +416,8 @@ def what_may_a_be(seeds: Sequence[int] = SEEDS) -> Evidence:
         f" {percent(good[0])}, mixtures {percent(good[1])}, quarters"
         f" {percent(good[2])}, pixel-value noise {percent(good[3])},"
         f" uniform noise {percent(poor)}",
-        expected="what is near enough to B does, what is far does not",
+        expected="above 70 %, and below 60 % for uniform noise: bounds"
+        " of ours, set after a first look",
         figure=fig,
     )
 
@@ -430,7 +438,7 @@ def generator_beats_noise(seeds: Sequence[int] = SEEDS) -> Evidence:
     got = {name: row[0] for name, row in measured(seeds).items()}
     dafl, smooth = got["DAFL's generator"], got["smooth noise"]
     return Evidence(
-        holds=dafl > smooth + 0.02,
+        holds=dafl > smooth,
         measured=f"DAFL {percent(dafl)}, smooth noise"
         f" {percent(smooth)}, uniform noise"
         f" {percent(got['uniform noise'])}, noise with real pixel"
@@ -477,7 +485,10 @@ def what_predicts(seeds: Sequence[int] = SEEDS) -> Evidence:
         columns=2,
         size=(7.6, 3.4),
     )
-    mine = list(rows).index("DAFL's generator")
+    mine, half = (
+        list(rows).index(name)
+        for name in ("DAFL's generator", "real, only 0 to 4")
+    )
     for ax, x, name in zip(
         axes,
         (gap, classes),
@@ -498,11 +509,18 @@ def what_predicts(seeds: Sequence[int] = SEEDS) -> Evidence:
         ax.set(xlabel=name, ylim=(30, 100))
     axes[0].set(ylabel="accuracy on B, %")
     return Evidence(
-        holds=near < -0.75 and abs(near) > abs(cover) + 0.15,
+        # By chance, ten ranks reach 0.79 once in a hundred times.
+        holds=near < -0.79
+        and -near > abs(cover)
+        and classes[mine] > classes[half]
+        and got[mine] < got[half],
         measured=f"rank correlation with the accuracy: distance"
         f" {near:.2f}, classes covered {cover:.2f}; DAFL covers"
-        f" {classes[mine]:.1f} of 10",
-        expected="strongly negative; weaker",
+        f" {classes[mine]:.1f} classes and gives {percent(got[mine])},"
+        f" real 0 to 4 cover {classes[half]:.1f} and give"
+        f" {percent(got[half])}",
+        expected="distance below −0.79 and the stronger of the two;"
+        " DAFL covers more classes and gives less",
         figure=fig,
     )
 

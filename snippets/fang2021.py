@@ -48,7 +48,7 @@ from snippets.lab.plots import (
     figure,
     label,
 )
-from snippets.lab.report import below, mean_sd, percent
+from snippets.lab.report import below, clear, mean_sd, percent
 from snippets.lab.train import accuracy, fit, fit_classifier
 from snippets.lab.vectors import directions
 
@@ -196,8 +196,8 @@ def cold_teacher_is_contrastive() -> Evidence:
 
 # %%
 @claim(
-    "The minimum is the teacher's entropy, and a copy of the teacher"
-    " rests there only if both temperatures are equal",
+    "The minimum is the teacher's entropy; a copy of the teacher rests"
+    " there at equal temperatures, and does not rest at the defaults",
     source="follows from the definition",
 )
 def minimum_is_the_entropy() -> Evidence:
@@ -218,7 +218,7 @@ def minimum_is_the_entropy() -> Evidence:
     return Evidence(
         holds=worst < 1e-12
         and near.item() > entropy.item()
-        and push > 0.01,
+        and push > 1e-3,
         measured=f"both 0.2: a copy is at the entropy,"
         f" {entropy.item():.3g} nats, with no gradient, to"
         f" {below(worst, 1e-12)}; 0.2 and 0.01: gradient {push:.2g}",
@@ -271,7 +271,7 @@ def invariances() -> Evidence:
 # 128, 32 outputs) learns without labels: two views of an image, moved
 # again and with a quarter of the pixels missing, must find each other
 # in the batch. It is trained once and then frozen for good. The
-# student has *one layer of 16*, and three seeds.
+# student has *one layer of 16*, and three seeds unless said otherwise.
 
 
 # %%
@@ -455,10 +455,10 @@ def mass_on_itself() -> Evidence:
         ylim=(0, 1.05),
     )
     return Evidence(
-        holds=mass(1e-4) > 0.95 and mass(0.01) > 0.8 > mass(0.1),
+        holds=mass(1e-4) > 0.99 and mass(0.01) > 0.9 > mass(0.1),
         measured=f"{percent(mass(1e-4))} at 1e-4,"
         f" {percent(mass(0.01))} at 0.01, {percent(mass(0.1))} at 0.1",
-        expected="most of it at 0.01",
+        expected="above 90 % at 0.01, less at 0.1",
         figure=fig,
     )
 
@@ -467,7 +467,8 @@ def mass_on_itself() -> Evidence:
 # **Is SEED better for a small network than contrastive learning on
 # its own?** That is the paper's main claim. Both start from the same
 # weights and take the same number of steps; a linear head with 30
-# labels a class reads the frozen features.
+# labels a class reads the frozen features. The seeds differ so much
+# that we take six; three do not settle it.
 
 
 # %%
@@ -476,7 +477,7 @@ def mass_on_itself() -> Evidence:
     " contrastive learning on its own",
     source="abstract",
 )
-def better_than_alone(seeds: Sequence[int] = SEEDS) -> Evidence:
+def better_than_alone(seeds: Sequence[int] = range(6)) -> Evidence:
     taught = [probe(distilled(k), 30, k) for k in seeds]
     warm = [probe(distilled(k, 0.1), 30, k) for k in seeds]
     alone = [
@@ -485,14 +486,15 @@ def better_than_alone(seeds: Sequence[int] = SEEDS) -> Evidence:
     untrained = [probe(small(k), 30, k) for k in seeds]
     top = probe(teacher(), 30, 0)
     pixels = probe(nn.Flatten(), 30, 0)
+    gain = [a - b for a, b in zip(taught, alone, strict=True)]
     return Evidence(
-        holds=fmean(taught) > fmean(alone) + 0.02,
+        holds=clear(gain),
         measured=f"SEED {mean_sd(taught)}, with τ_T = 0.1"
         f" {mean_sd(warm)}; alone {mean_sd(alone)}; untrained"
         f" {mean_sd(untrained)}; the teacher {top:.3f}; raw pixels"
         f" {pixels:.3f}",
-        expected="SEED higher; ImageNet, EfficientNet-B0: 67.6 and"
-        " 42.2 (abstract)",
+        expected="SEED higher by two standard errors; ImageNet,"
+        " EfficientNet-B0: 67.6 and 42.2 (abstract)",
     )
 
 
@@ -562,6 +564,14 @@ def student_ways(seeds: Sequence[int]) -> dict[str, list[list[float]]]:
     }
 
 
+def ahead(
+    one: list[list[float]], other: list[list[float]]
+) -> list[list[float]]:
+    """Subtract the accuracies of two ways, seed by seed."""
+    pairs = zip(one, other, strict=True)
+    return [[x - y for x, y in zip(*p, strict=True)] for p in pairs]
+
+
 # %% [markdown]
 # **Pretrain, then fine-tune.** Why does it work? What was learnt
 # without labels becomes the *start*. Few labels then only have to
@@ -579,18 +589,18 @@ def fine_tuning_beats_frozen(
     seeds: Sequence[int] = SEEDS,
 ) -> Evidence:
     found = student_ways(tuple(seeds))
+    gains = ahead(found["fine-tuned"], found["frozen"])
     tuned, frozen = (
         [fmean(runs) for runs in found[name]]
         for name in ("fine-tuned", "frozen")
     )
-    gains = [a - b for a, b in zip(tuned, frozen, strict=True)]
     return Evidence(
-        holds=min(gains) > 0.02,
+        holds=all(map(clear, gains)),
         measured="1, 5, 30 labels a class: frozen "
         + ", ".join(f"{x:.3f}" for x in frozen)
         + "; fine-tuned "
         + ", ".join(f"{x:.3f}" for x in tuned),
-        expected="fine-tuned higher",
+        expected="fine-tuned higher, each time by two standard errors",
     )
 
 
@@ -642,19 +652,15 @@ def frozen_teacher_pays(seeds: Sequence[int] = SEEDS) -> Evidence:
         xticklabels=PER_CLASS,
     )
     ax.minorticks_off()
-    gains = [
-        a - b
-        for a, b in zip(
-            means["held"], means["labels only"], strict=True
-        )
-    ]
+    gains = ahead(found["held"], found["labels only"])
     return Evidence(
-        holds=min(gains[:2]) > 0.01,
+        holds=all(map(clear, gains[:2])),
         measured="1, 5, 30 labels a class: labels only "
         + ", ".join(mean_sd(runs) for runs in found["labels only"])
         + "; held "
         + ", ".join(mean_sd(runs) for runs in found["held"]),
-        expected="held higher",
+        expected="held higher with 1 and with 5, by two standard"
+        " errors",
         figure=fig,
     )
 

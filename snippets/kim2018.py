@@ -24,7 +24,6 @@
 import functools
 import math
 from collections.abc import Sequence
-from statistics import mean, stdev
 from typing import Literal
 
 import torch
@@ -49,9 +48,20 @@ from snippets.lab.plots import (
     VERMILLION,
     figure,
     label,
+    strips,
 )
-from snippets.lab.report import below, mean_sd, percent
-from snippets.lab.train import accuracy, fit, fit_classifier
+from snippets.lab.report import (
+    below,
+    clear,
+    gains,
+    mean_sd,
+    percent,
+)
+from snippets.lab.train import (
+    convolutional_teacher,
+    fit,
+    fit_and_test,
+)
 from snippets.lab.vectors import directions, lengths
 
 # %% [markdown]
@@ -193,6 +203,7 @@ def factor_transfer_loss(
     """
     require_at_least(1, p=p)
     require_samples(student_factor=student_factor)
+    # F_T / ‖F_T‖₂ − F_S / ‖F_S‖₂, (B, n)
     gap = unit_rows(teacher_factor.detach()) - unit_rows(student_factor)
     if variant == "code":
         return gap.abs().pow(p).mean()
@@ -324,26 +335,9 @@ def channel_mean_is_not_factor_transfer() -> Evidence:
 
 # %%
 @functools.cache
-def trained_teacher() -> nn.Sequential:
-    """Train a teacher of 8, 16 and 32 channels on 1,000 digits."""
-    generator = seeded(0)
-    train = digits().train
-    model = cnn((8, 16, 32), 10, generator=generator)
-    fit_classifier(
-        model,
-        train.images,
-        train.labels,
-        generator=generator,
-        epochs=10,
-        learning_rate=1e-2,
-    )
-    return model
-
-
-@functools.cache
 def teacher_features() -> Tensor:
     """Its last feature maps on the training set: (1000, 32, 2, 2)."""
-    return trained_teacher()[:6](digits().train.images)
+    return convolutional_teacher()[:6](digits().train.images)
 
 
 def centred_pixels() -> Tensor:
@@ -497,32 +491,14 @@ def student_accuracy(name: str | None, seed: int) -> float:
             translator(features), goal[batch]
         )
 
-    fit(
-        [student, translator] if name else student,
+    return fit_and_test(
+        student,
         loss,
-        300,
+        len(data),
         generator=generator,
-        epochs=20,
         batch_size=30,
-        learning_rate=1e-2,
+        adapters=[translator] if name else [],
     )
-    test = digits().test
-    return accuracy(student, test.images, test.labels)
-
-
-def gains(
-    name: str, other: str | None, seeds: Sequence[int]
-) -> list[float]:
-    """Points of accuracy that `name` gains over `other`, per seed."""
-    return [
-        100 * (student_accuracy(name, k) - student_accuracy(other, k))
-        for k in seeds
-    ]
-
-
-def clear(gain: Sequence[float]) -> bool:
-    """Is the mean above twice its standard error?"""
-    return mean(gain) > 2 * stdev(gain) / math.sqrt(len(gain))
 
 
 @claim(
@@ -531,7 +507,16 @@ def clear(gain: Sequence[float]) -> bool:
     source="§4, CIFAR-10",
 )
 def factor_transfer_helps(seeds: Sequence[int] = SEEDS) -> Evidence:
-    gain = gains("factor", None, seeds)
+    rows = {
+        "raw channels": "raw",
+        "untrained paraphraser": "untrained",
+        "trained paraphraser": "factor",
+    }
+    points = {
+        row: gains(student_accuracy, name, None, seeds)
+        for row, name in rows.items()
+    }
+    gain = points["trained paraphraser"]
     fig, ax = figure(
         "Imitating features helps; which code of them matters less",
         alt="Gain in test accuracy over labels alone, one dot for each"
@@ -539,23 +524,9 @@ def factor_transfer_helps(seeds: Sequence[int] = SEEDS) -> Evidence:
         " size. All three means lie above zero, the paraphraser's"
         " factor a little above the other two.",
     )
-    rows = {
-        "raw channels": gains("raw", None, seeds),
-        "untrained paraphraser": gains("untrained", None, seeds),
-        "trained paraphraser": gain,
-    }
-    for row, (points, colour) in enumerate(
-        zip(rows.values(), (VERMILLION, GREEN, BLUE), strict=True)
-    ):
-        ax.plot(points, [row] * len(points), "o", color=colour)
-        ax.plot(
-            [mean(points)] * 2, [row - 0.25, row + 0.25], color=GREY
-        )
-    ax.axvline(0, color=GREY, lw=1, ls=":")
-    ax.set_yticks(range(3), rows)
+    strips(ax, points, VERMILLION, GREEN, BLUE)
     ax.set(
-        xlabel="points gained over labels alone; the bar is the mean",
-        ylim=(-0.6, 2.6),
+        xlabel="points gained over labels alone; the bar is the mean"
     )
     return Evidence(
         holds=clear(gain),
@@ -573,8 +544,10 @@ def factor_transfer_helps(seeds: Sequence[int] = SEEDS) -> Evidence:
     expect=False,
 )
 def paraphrasing_beats_raw(seeds: Sequence[int] = SEEDS) -> Evidence:
-    raw = gains("factor", "raw", seeds)
-    untrained = gains("factor", "untrained", seeds)
+    raw, untrained = (
+        gains(student_accuracy, "factor", name, seeds)
+        for name in ("raw", "untrained")
+    )
     return Evidence(
         holds=clear(raw),
         measured=f"{mean_sd(raw, 1)} points over raw channels,"

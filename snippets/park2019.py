@@ -432,10 +432,14 @@ def trained_teacher(seed: int, classes: int = 10) -> nn.Sequential:
 
 
 @torch.no_grad()
-def probe(train: Tensor, test: Tensor, labelled: int = 1000) -> float:
+def probe(
+    train: Tensor, test: Tensor, labelled: int = 1000, draw: int = 0
+) -> float:
     """Fit a linear head on embedded digits: its test accuracy."""
-    x = train[:labelled]
-    y = torch.eye(10).double()[digits().train.labels[:labelled]]
+    order = torch.randperm(len(train), generator=seeded(draw))
+    chosen = order[:labelled]
+    x = train[chosen]
+    y = torch.eye(10).double()[digits().train.labels[chosen]]
     mean, share = x.mean(0), y.mean(0)
     x, y = x - mean, y - share
     ridge = 1e-3 * x.square().sum() / len(x) * torch.eye(x.shape[1])
@@ -489,7 +493,9 @@ def zero_loss_at_chance(seeds: Sequence[int] = SEEDS) -> Evidence:
 # all). It minimises the distance loss plus twice the angle loss, the
 # authors' weights for metric learning. Afterwards a probe reads it,
 # fitted to few or many labels. Other probes read the teacher's
-# embedding, the raw pixels, and the student before training.
+# embedding, the raw pixels, and the student before training. Which
+# images have the labels matters much, so each figure is the mean over
+# ten draws of them, the same for all.
 
 
 # %%
@@ -527,11 +533,18 @@ def labels_come_last(seeds: Sequence[int] = SEEDS) -> Evidence:
         distil(student, train, embed(train))
         rows.append(
             [
-                [probe(f(train), f(test), count) for count in counts]
+                [
+                    fmean(
+                        probe(f(train), f(test), count, draw)
+                        for draw in range(10)
+                    )
+                    for count in counts
+                ]
                 for f in (embed, student, nn.Flatten(), untrained)
             ]
         )
-    curves = 100 * torch.tensor(rows).mean(0)  # (4, counts)
+    found = 100 * torch.tensor(rows)  # (seeds, 4, counts)
+    curves = found.mean(0)
     fig, ax = figure(
         "With few labels, relations beat pixels",
         alt="Accuracy of a linear head against the number of labels it"
@@ -547,13 +560,20 @@ def labels_come_last(seeds: Sequence[int] = SEEDS) -> Evidence:
     ax.set_xticks(counts, [str(count) for count in counts])
     ax.minorticks_off()
     ax.set(xlabel="labels", ylabel="accuracy, %", xlim=(25, 2200))
-    few = curves[:, 1].tolist()
+    _, student_100, *controls = found[:, :, 1].T
+    few, many = (
+        ", ".join(
+            f"{name} {value:.1f}"
+            for name, value in zip(names, curves[:, k], strict=True)
+        )
+        for k in (1, 3)
+    )
     return Evidence(
-        holds=few[1] > few[2] + 2 and few[1] > few[3] + 10,
-        measured="accuracy with 100 labels: "
-        + f"teacher {few[0]:.1f} %, student {few[1]:.1f} %, pixels"
-        f" {few[2]:.1f} %, untrained {few[3]:.1f} %",
-        expected="the student above the pixels and its untrained self",
+        holds=all(bool((student_100 > c).all()) for c in controls),
+        measured=f"accuracy in % with 100 labels: {few}; with 1,000:"
+        f" {many}",
+        expected="with 100, the student above the pixels and its"
+        " untrained self, for every seed",
         figure=fig,
     )
 

@@ -28,7 +28,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 
 import torch
 from jaxtyping import Float, Int
@@ -46,7 +46,7 @@ from snippets.lab.plots import (
     figure,
     label,
 )
-from snippets.lab.report import below, mean_sd
+from snippets.lab.report import below, clear, gains, mean_sd
 from snippets.lab.train import fit, fit_classifier
 from snippets.park2019 import angle_loss, distance_loss
 from snippets.romero2015 import hint_loss
@@ -213,7 +213,9 @@ def sweep_stands_still() -> Evidence:
 # 30 epochs. A *seed* draws the 100 images and the student's start, the
 # same for every method. Labels alone, a relation (RKD's 25 and 50),
 # or a hint (a linear regressor to the teacher's 32 features, squared
-# error, weight 1) are each run with Hinton's term and without.
+# error, weight 1) are each run with Hinton's term and without. Two
+# methods are compared seed by seed, and a difference counts if its
+# mean is above twice its standard error.
 
 
 # %%
@@ -258,9 +260,9 @@ def teacher() -> nn.Sequential:
 def student(method: Method, seed: int, subset: int) -> Result:
     """Train a student on the `subset`-th draw of 100 images."""
     generator = seeded(1000 + seed)
-    train, test = digits().train, digits().test
-    few = torch.randperm(1000, generator=seeded(subset))[:100]
-    x, y = train.images[few], train.labels[few]
+    test = digits().test
+    few = digits().train.drawn(100, seed=subset)
+    x, y = few.images, few.labels
     model = mlp(64, 32, 32, 10, generator=generator)
     regressor = initialised(
         lambda: nn.Linear(32, 32), generator=generator
@@ -311,19 +313,9 @@ def student(method: Method, seed: int, subset: int) -> Result:
     return Result(right(), curve[-1], max(curve))
 
 
-def accuracies(method: Method, seeds: Sequence[int]) -> list[float]:
-    """Test accuracies in percent, one per seed."""
-    return [100 * student(method, s, s).accuracy for s in seeds]
-
-
-def gaps(
-    method: Method, other: Method, seeds: Sequence[int]
-) -> list[float]:
-    """Points by which `method` beats `other`, seed by seed."""
-    pairs = zip(
-        accuracies(method, seeds), accuracies(other, seeds), strict=True
-    )
-    return [a - b for a, b in pairs]
+def accuracy(method: Method, seed: int) -> float:
+    """Test accuracy on the seed's own draw of images."""
+    return student(method, seed, seed).accuracy
 
 
 # %%
@@ -357,7 +349,7 @@ def lead_shrinks_like_for_like(
         for method, colour, shift in zip(
             methods, (VERMILLION, BLUE), (0.13, -0.13), strict=True
         ):
-            found = accuracies(method, seeds)
+            found = [100 * accuracy(method, seed) for seed in seeds]
             heights = [row + shift] * len(found)
             ax.plot(found, heights, "o", color=colour, alpha=0.7, ms=5)
             ax.plot(fmean(found), row + shift, "|", color=colour, ms=18)
@@ -365,15 +357,23 @@ def lead_shrinks_like_for_like(
     ax.set(xlabel="test accuracy, %", ylim=(-0.5, 2.9))
     label(ax, 82, 2.7, "without Hinton's term", VERMILLION)
     label(ax, 90, 2.7, "with", BLUE)
+    compare = functools.partial(gains, accuracy, seeds=seeds)
     lead, both, neither = (
-        fmean(gaps(a, b, seeds))
+        fmean(compare(a, b))
         for a, b in ((RKD, HINT), (RKD, KD_HINT), (RELATION, HINT))
     )
+    # What the lead loses is what Hinton's term gives to either.
+    to_hint, to_relation = (
+        compare(KD_HINT, HINT),
+        compare(RKD, RELATION),
+    )
     return Evidence(
-        holds=max(both, neither) < lead - 1,
+        holds=clear(to_hint) and clear(to_relation),
         measured=f"as compared there, RKD leads the hint by {lead:.1f}"
         f" points; with Hinton's term in both by {both:.1f}, in neither"
-        f" by {neither:.1f}",
+        f" by {neither:.1f}. The term gives the hint"
+        f" {mean_sd(to_hint, 1)} points, the relation"
+        f" {mean_sd(to_relation, 1)}",
         expected="CIFAR-10: RKD 90.22 with it; SFD 87.47, OH 87.09"
         " without (Table 3)",
         figure=fig,
@@ -392,11 +392,10 @@ def lead_shrinks_like_for_like(
     source="Table 3",
 )
 def rkd_adds_nothing(seeds: Sequence[int] = SEEDS) -> Evidence:
-    added = gaps(RKD, KD, seeds)
-    alone = gaps(RELATION, LABELS, seeds)
-    error = stdev(added) / math.sqrt(len(added))
+    added = gains(accuracy, RKD, KD, seeds)
+    alone = gains(accuracy, RELATION, LABELS, seeds)
     return Evidence(
-        holds=abs(fmean(added)) < 2 * error and fmean(alone) > 1,
+        holds=clear(alone) and not clear(added),
         measured=f"RKD minus KD {mean_sd(added, 1)} points; the same"
         f" relation on labels alone adds {mean_sd(alone, 1)}",
         expected="RKD 90.22, KD 90.33; one run each",
@@ -478,7 +477,8 @@ def ranking_is_noise(seeds: Sequence[int] = SEEDS) -> Evidence:
 # %% [markdown]
 # **The best epoch.** The code reports the best test accuracy of all
 # epochs. That picks the test set's luck. For all the students above,
-# we compare it with the last epoch.
+# we compare it with the last epoch. Our test set has 500 images, so
+# there is more luck to pick than among the paper's 10,000.
 
 
 # %%
@@ -489,16 +489,16 @@ def ranking_is_noise(seeds: Sequence[int] = SEEDS) -> Evidence:
 )
 def best_epoch_flatters(seeds: Sequence[int] = SEEDS) -> Evidence:
     methods = (LABELS, KD, HINT, KD_HINT, RELATION, RKD)
-    gains = [
+    flattery = [
         100 * (result.best - result.accuracy)
         for method in methods
         for result in (student(method, seed, seed) for seed in seeds)
     ]
     return Evidence(
-        holds=fmean(gains) > 0.11,
-        measured=f"best minus last epoch: {fmean(gains):.2f} points on"
-        f" average over {len(gains)} students, {max(gains):.1f} at"
-        " most",
+        holds=fmean(flattery) > 0.11,
+        measured=f"best minus last epoch: {fmean(flattery):.2f} points"
+        f" on average over {len(flattery)} students,"
+        f" {max(flattery):.1f} at most",
         expected="an honest choice gains 0; RKD to KD is 0.11 points",
     )
 
@@ -508,7 +508,8 @@ def best_epoch_flatters(seeds: Sequence[int] = SEEDS) -> Evidence:
 #
 # The paper's own proposal, UDA: average the distillation loss on the
 # images and on changed ones, which the teacher answers too. We move
-# the digits by up to one pixel.
+# the digits by up to one pixel. What augmentation adds to distillation
+# is small: our five seeds did not settle it, so here are eight.
 
 
 # %%
@@ -517,22 +518,28 @@ def best_epoch_flatters(seeds: Sequence[int] = SEEDS) -> Evidence:
     " alone",
     source="abstract; Table 4",
 )
-def augmentation_adds(seeds: Sequence[int] = SEEDS) -> Evidence:
+def augmentation_adds(seeds: Sequence[int] = range(8)) -> Evidence:
     moved, both = Method(augment=True), Method(True, augment=True)
-    gain = {
-        name: gaps(method, LABELS, seeds)
-        for name, method in (
-            ("augmentation", moved),
-            ("KD", KD),
-            ("both", both),
-        )
+    compare = functools.partial(gains, accuracy, seeds=seeds)
+    alone = {
+        "augmentation": compare(moved, LABELS),
+        "KD": compare(KD, LABELS),
+        "both": compare(both, LABELS),
     }
-    means = {name: fmean(values) for name, values in gain.items()}
+    over = {
+        "augmentation": compare(both, moved),
+        "KD": compare(both, KD),
+    }
+
+    def points(found: dict[str, list[float]]) -> str:
+        return ", ".join(
+            f"{k} {mean_sd(v, 1)}" for k, v in found.items()
+        )
+
     return Evidence(
-        holds=means["both"]
-        > max(means["augmentation"], means["KD"]) + 0.3,
-        measured="points above labels alone: "
-        + ", ".join(f"{k} {mean_sd(v, 1)}" for k, v in gain.items()),
+        holds=all(clear(gain) for gain in over.values()),
+        measured=f"{len(seeds)} seeds, points above labels alone:"
+        f" {points(alone)}; both above {points(over)}",
         expected="CIFAR-10: 1.00, 1.43, both 1.88, not their sum",
     )
 
@@ -540,9 +547,9 @@ def augmentation_adds(seeds: Sequence[int] = SEEDS) -> Evidence:
 # %% [markdown]
 # ## What we learnt
 #
-# - The comparison changed two things at once. A third to a half of
-#   RKD's lead over a feature method is Hinton's term, here; the rest
-#   is its own.
+# - The comparison changed two things at once. Give Hinton's term to
+#   none, and RKD's lead over a feature method falls by a third, here;
+#   give it to both, and it halves. The rest of the lead is RKD's own.
 # - On top of Hinton's term RKD adds nothing that can be told from the
 #   seeds. The paper's table, read with its noise, says the same.
 # - One run per method cannot rank methods that lie within half a

@@ -47,7 +47,7 @@ from snippets.lab.plots import (
     figure,
     label,
 )
-from snippets.lab.report import below, percent
+from snippets.lab.report import below, clear, percent
 from snippets.lab.transformer import (
     FROM_BELOW,
     STUDENT_DEPTH,
@@ -104,7 +104,7 @@ def patience_loss(
         TypeError: shapes that differ, or states that are no floats.
         ValueError: an empty batch, no layer, or no width.
 
-    Source: §3 of the paper; its sum over samples is a mean here. The
+    Source: the paper's patience loss, its sum over samples a mean. The
     code's form is `patience_loss` of its official repository, with
     normalisation and without the cast to half precision.
     """
@@ -145,7 +145,7 @@ def random_states(seed: int = 0) -> tuple[Tensor, Tensor]:
 @claim(
     "The patience loss is twice the cosine distance, summed over"
     " layers, and the length of a state does not matter",
-    source="§3, the formula of the loss",
+    source="the formula of the loss",
 )
 def is_cosine_distance() -> Evidence:
     h_s, h_t = random_states()
@@ -307,7 +307,12 @@ def shapes_decide_in_vision() -> Evidence:
 #
 # Four maps for the two layers: *skip* (2, 4), *last* (4, 5), *first*
 # (1, 2), and *reverse* (4, 2), which makes no sense at all. For one
-# seed all students see the same data in the same order.
+# seed all students see the same data in the same order. So we compare
+# them seed by seed, and call a gain clear if its mean over the seeds
+# exceeds two standard errors.
+#
+# The scripts of DistilBERT, TinyBERT and MiniLM use the same teacher,
+# the same student and the same task, with other losses.
 
 # %%
 SEEDS = (0, 1, 2)
@@ -343,12 +348,12 @@ def score(
 # %%
 @claim(
     "A patient student is better than one that sees the logits only",
-    source="§4",
+    source="the paper's comparison with plain distillation",
 )
 def patience_helps(seeds: Sequence[int] = SEEDS) -> Evidence:
     gains = [score("skip", 2, s) - score("skip", 0, s) for s in seeds]
     return Evidence(
-        holds=min(gains) > 0 and mean(gains) > 0.5,
+        holds=clear(gains),
         measured="skip gains "
         + ", ".join(f"{gain:.1f}" for gain in gains)
         + " points, seed by seed; the teacher is right in"
@@ -409,12 +414,23 @@ def maps_hardly_matter(seeds: Sequence[int] = SEEDS) -> Evidence:
 # directions from the student's state to each layer of the teacher.
 # When the angles between them are acute, a step towards one layer is a
 # step towards all. We measure this for a student that is still random.
+#
+# Before one is impressed: *any* unrelated directions look like that.
+# Three unit vectors at right angles form a triangle of 60° corners. So
+# we draw random states as a control.
 
 
 # %%
+def seen_angles(states: Tensor, here: Tensor) -> Tensor:
+    """Angles of the ways from `here` to states (M, n, d): (M, M)."""
+    ways = directions(directions(states) - here)
+    cosines = torch.einsum("ind,jnd->ijn", ways, ways).mean(-1)
+    return cosines.clamp(-1, 1).acos().rad2deg()
+
+
 @claim(
-    "Seen from the student, the teacher's layers lie in about the same"
-    " direction",
+    "Seen from the student, the teacher's layers lie at acute angles to"
+    " each other",
     source="Yu et al. 2025, arXiv:2502.04499",
 )
 def angles_are_acute() -> Evidence:
@@ -426,29 +442,37 @@ def angles_are_acute() -> Evidence:
         states = torch.stack(
             [x.hidden[:, 0] for x in needle_teacher().trace(tokens)[1]]
         )  # (6, n, d)
-    towards = directions(directions(states) - here)
-    cosines = torch.einsum("ind,jnd->ijn", towards, towards).mean(-1)
-    angles = cosines.clamp(-1, 1).acos().rad2deg()
+    angles = seen_angles(states, here)
+    noise = torch.randn(
+        states.shape, generator=seeded(6), dtype=torch.float64
+    )
+    control = seen_angles(noise, here)[0, 1].item()
     fig, ax = figure(
-        "Seen from the student, all layers lie the same way",
+        "Seen from the student, the layers lie at acute angles",
         alt="Angles between the directions to the teacher's six layers"
-        " and those to its layers 1, 3 and 6. Neighbours are 10 to 35"
-        " degrees apart, the first and the last some 50; no line comes"
-        " near the right angle.",
+        " and those to its layers 1, 3 and 6. Neighbours are 10 to 36"
+        " degrees apart, the first and the last some 50, a little less"
+        " than the 60 of random states, which a dotted line shows.",
     )
     numbers = range(1, TEACHER_DEPTH + 1)
     for n, colour in ((1, VERMILLION), (3, GREEN), (6, BLUE)):
         ax.plot(numbers, angles[n - 1], "o-", color=colour)
         label(ax, 6, angles[n - 1, 5].item(), f"to {n}", colour)
-    ax.axhline(90, color=GREY, ls="--", lw=1)
-    label(ax, 1, 90, "a right angle", GREY, offset=(0, -9))
+    for angle, text, style in (
+        (90, "a right angle", "--"),
+        (control, "random states", ":"),
+    ):
+        ax.axhline(angle, color=GREY, ls=style, lw=1)
+        label(ax, 2, angle, text, GREY, offset=(0, 8))
+    ax.set(ylim=(-4, 99))
     ax.set(xlabel="from the teacher's layer", ylabel="angle, degrees")
     return Evidence(
-        holds=bool(angles.max() < 75),
+        holds=bool(angles.max() < 90),
         measured=f"the widest angle, of layers 1 and 6, is"
         f" {angles.max().item():.0f}°; between neighbours it is at most"
-        f" {angles.diagonal(1).max().item():.0f}°",
-        expected="acute: below 90°",
+        f" {angles.diagonal(1).max().item():.0f}°; between random"
+        f" states it is {control:.0f}°",
+        expected="acute: below 90°; 60° for random states",
         figure=fig,
     )
 
@@ -462,15 +486,18 @@ def angles_are_acute() -> Evidence:
 
 # %%
 @claim(
-    "The first aligned layers help; the last one, which the logits"
-    " cover, adds nothing",
-    source="§3 (the last layer is left out)",
+    "Two aligned layers help; the last one, which the logits cover,"
+    " adds no clear gain",
+    source="the paper leaves the last layer out",
 )
 def number_of_layers(seeds: Sequence[int] = SEEDS) -> Evidence:
     counts = range(STUDENT_DEPTH + 1)
-    means = [mean(score("skip", k, s) for s in seeds) for k in counts]
+    rows = [[score("skip", k, s) for s in seeds] for k in counts]
+    means = [mean(row) for row in rows]
+    two = [b - a for a, b in zip(rows[0], rows[2], strict=True)]
+    third = [b - a for a, b in zip(rows[2], rows[3], strict=True)]
     return Evidence(
-        holds=means[2] > means[0] + 0.5 and means[3] < means[2] + 0.5,
+        holds=clear(two) and not clear(third),
         measured="; ".join(
             f"{k} aligned: {value:.1f} %"
             for k, value in zip(counts, means, strict=True)
@@ -520,10 +547,12 @@ def start_matters(seeds: Sequence[int] = SEEDS[:2]) -> Evidence:
     ax.invert_yaxis()
     ax.grid(False, axis="y")
     ax.set(xlabel="accuracy, %", xlim=(0, 105))
+    span = max(maps) - min(maps)
     return Evidence(
-        holds=best - max(means.values()) > 15,
+        holds=best - max(means.values()) > 10 * span,
         measured=f"from the first layers {best:.0f} %; "
-        + "; ".join(f"{name} {x:.0f} %" for name, x in means.items()),
+        + "; ".join(f"{name} {x:.0f} %" for name, x in means.items())
+        + f"; the four maps span {span:.1f} points",
         expected="lower layers are better, by up to 17.8 points (QNLI,"
         " as reported)",
         figure=fig,
@@ -536,7 +565,7 @@ def start_matters(seeds: Sequence[int] = SEEDS[:2]) -> Evidence:
 # - The loss is a cosine distance. The code's is smaller by layers
 #   times width, so its β does not carry over.
 # - Patience helps a little. *Which* layers the student follows hardly
-#   matters: seen from the student, the teacher's layers lie the same
-#   way, and seeds differ more than maps.
+#   matters: seeds differ more than maps. Seen from the student, the
+#   teacher's layers lie at acute angles, but so do random states.
 # - Where the student *starts* matters most. That, not the map, is the
 #   choice of layers to get right.

@@ -466,6 +466,7 @@ def sweep(
 # **Where the gain comes from.** Against an MLP trained on labels alone,
 # the GLNN has *more* targets: the teacher labels every seen node. Leave
 # its soft targets on the labelled nodes only, and the gain is gone.
+# (A gain is one that every seed shows, against the same seed's MLP.)
 
 
 # %%
@@ -479,11 +480,20 @@ def more_targets(
     seeds: Sequence[int] = SEEDS,
 ) -> Evidence:
     signal = 3
-    plain = average(signal, seeds, weight=1.0)[1, 1].item()
-    won = [
-        average(signal, seeds, count=count)[1, 1].item()
-        for count in counts
-    ]
+
+    def rates(**options: float) -> list[float]:
+        return [
+            average(signal, [seed], **options)[1, 1].item()
+            for seed in seeds
+        ]
+
+    each = [rates(count=count) for count in counts]
+    alone = rates(weight=1.0)
+    first, last = (
+        [a - b for a, b in zip(row, alone, strict=True)]
+        for row in (each[0], each[-1])
+    )
+    plain, won = mean(alone), [*map(mean, each)]
     fig, ax = figure(
         "The teacher helps by labelling more nodes",
         alt="Share of unseen nodes classified right against the number"
@@ -499,7 +509,7 @@ def more_targets(
     ax.set(xlabel="nodes with a soft target", ylabel="right, in %")
     ax.set(xlim=(30, 225), title="unseen nodes, signal 3")
     return Evidence(
-        holds=won[0] < plain + 0.02 and won[-1] > plain + 0.03,
+        holds=min(last) > 0 and min(first) <= 0,
         measured=f"plain MLP {percent(plain)}; GLNN "
         + ", ".join(
             f"{percent(rate)} with {count} targets"

@@ -59,7 +59,7 @@ from snippets.lab.plots import (
     figure,
     label,
 )
-from snippets.lab.report import below, percent
+from snippets.lab.report import below, clear, percent
 
 # %% [markdown]
 # ## The loss
@@ -302,6 +302,8 @@ def rare_words_look_simple() -> Evidence:
 #
 # The table of a corpus has one row for each source word and one
 # column for each of *its* synonyms. Faithfulness is smoothed by 0.01.
+# Numbers are means over seeds; a change counts if its mean, seed by
+# seed, is above twice its standard error.
 
 # %%
 SYNONYMS, LENGTH = 4, 4
@@ -430,28 +432,38 @@ def over_seeds(
     return torch.tensor(results, dtype=torch.float64).mean(0).tolist()
 
 
+def rises(low: Sequence[float], high: Sequence[float]) -> bool:
+    """Is the rise from one to the other clear, seed by seed?"""
+    return clear([b - a for a, b in zip(low, high, strict=True)])
+
+
 @claim(
     "The nearer the decoder is to the mode, the simpler and the less"
     " faithful the data, and the better the parallel student",
-    source="table of decoding methods",
+    source="table of decoding methods, for C and quality; F is ours",
 )
 def decoders(seeds: Sequence[int] = SEEDS) -> Evidence:
     names = ("sampling", "top-2", "greedy", "search")
-    rows = [
-        over_seeds([decoded(s)[name] for s in seeds]) for name in names
+    found = [[decoded(s)[name] for s in seeds] for name in names]
+    rows = [over_seeds(results) for results in found]
+    steps = [
+        (list(zip(*a, strict=True)), list(zip(*b, strict=True)))
+        for a, b in itertools.pairwise(found)
     ]
-    c, f, quality = zip(*rows, strict=True)
     return Evidence(
-        holds=all(a > b + 0.02 for a, b in itertools.pairwise(c))
-        and list(f) == sorted(f)
-        and list(quality) == sorted(quality),
+        holds=all(
+            rises(b[0], a[0])
+            and rises(a[1], b[1])
+            and rises(a[2], b[2])
+            for a, b in steps
+        ),
         measured="; ".join(
             f"{name}: C {row[0]:.2f}, F {row[1]:.2f}, student"
             f" {percent(row[2])}"
             for name, row in zip(names, rows, strict=True)
         ),
         expected="C falls and BLEU rises from sampling over top-k and"
-        " greedy to beam search (as reported)",
+        " greedy to beam search (as reported, from memory)",
     )
 
 
@@ -582,8 +594,7 @@ def capacity(seeds: Sequence[int] = SEEDS) -> Evidence:
     )
     return Evidence(
         holds=best == sorted(best, reverse=True)
-        and best[0] >= 0.3
-        and best[3] == 0,
+        and best[0] > best[1] > best[3] == 0,
         measured="best share for students that see 0, 1, 2, 3 words"
         " back: " + ", ".join(f"{share:g}" for share in best),
         expected="falling",
@@ -598,6 +609,8 @@ def capacity(seeds: Sequence[int] = SEEDS) -> Evidence:
 # the corpus. *Interpolation*: of the likeliest outputs, keep the one
 # nearest to the reference. The born-again teachers here are limited:
 # they see one word back, and share their table between sentences.
+# Most change their output after the first generation little or not at
+# all, and five seeds did not show an effect; so here are twenty.
 
 
 # %%
@@ -635,7 +648,7 @@ def knobs(seed: int) -> dict[str, list[tuple[float, float]]]:
     " interpolation brings faithfulness back",
     source="the section on improving each student",
 )
-def three_knobs(seeds: Sequence[int] = SEEDS) -> Evidence:
+def three_knobs(seeds: Sequence[int] = range(20)) -> Evidence:
     paths = {
         name: [
             over_seeds([knobs(s)[name][step] for s in seeds])
@@ -659,7 +672,7 @@ def three_knobs(seeds: Sequence[int] = SEEDS) -> Evidence:
         ax.plot(c, f, "o-", color=colour, ms=4)
         ax.plot(c[-1], f[-1], "o", color=colour, ms=8)
         if name == "interpolation":
-            label(ax, c[1], f[1], name, colour, offset=(-88, -6))
+            label(ax, c[1], f[1], name, colour, offset=(-92, 2))
         else:
             label(ax, c[1], f[1], name, colour, offset=(8, 6))
     for name in ("sampling", "top-2", "greedy", "search"):
@@ -672,11 +685,19 @@ def three_knobs(seeds: Sequence[int] = SEEDS) -> Evidence:
         xlim=(0.4, 1.45),
     )
     again, mixture, near = paths.values()
+
+    def ends(name: str, which: int) -> list[list[float]]:
+        """C (0) or F (1) of each seed, first and last on a path."""
+        steps = (0, -1)
+        return [
+            [knobs(s)[name][i][which] for s in seeds] for i in steps
+        ]
+
     return Evidence(
-        holds=again[-1][0] < again[0][0] - 0.02
-        and mixture[-1][0] > mixture[0][0] + 0.3
-        and mixture[-1][1] < mixture[0][1] - 0.3
-        and near[-1][1] < near[0][1] - 0.3,
+        holds=rises(*reversed(ends("born-again", 0)))
+        and rises(*ends("mixture", 0))
+        and rises(*reversed(ends("mixture", 1)))
+        and rises(*reversed(ends("interpolation", 1))),
         measured=f"C, born-again: {again[0][0]:.2f} →"
         f" {again[-1][0]:.2f} in four generations; mixture:"
         f" {mixture[0][0]:.2f} → {mixture[-1][0]:.2f} from one to four"

@@ -15,9 +15,9 @@ from papers import ledger
 from snippets.lab import claims, plots, report
 from snippets.lab.checks import (
     require_positive,
-    require_true,
     require_samples,
     require_share,
+    require_true,
     typed,
 )
 from snippets.lab.claims import Evidence, claim, claims_of, show
@@ -162,6 +162,14 @@ class TestDivergence:
 
 
 class TestData:
+    def test_samples_are_drawn_without_repetition(self):
+        train = digits().train
+        few, more, other = (train.drawn(n, seed=k) for n, k in ((100, 1), (300, 1), (100, 2)))
+        assert torch.equal(few.images, more.images[:100])
+        assert torch.equal(few.labels, more.labels[:100])
+        assert not torch.equal(few.images, other.images)
+        assert torch.equal(train.drawn(1000, seed=0).labels.sort()[0], train.labels.sort()[0])
+
     def test_the_split_is_fixed_and_whole(self):
         data = digits()
         assert [len(part) for part in (data.train, data.valid, data.test)] == [TRAIN, VALID, TEST]
@@ -248,12 +256,27 @@ class TestReport:
         assert report.percent(torch.tensor(0.8449), digits=1) == "84.5 %"
         assert report.mean_sd([0.9, 1.0, 1.1], digits=2) == "1.00 ± 0.10"
 
+    def test_gains_are_paired_and_clear_above_two_standard_errors(self):
+        shares = {"new": [0.5, 0.75, 0.5], "old": [0.25, 0.25, 0.5]}
+        found = report.gains(lambda way, seed: shares[way][seed], "new", "old", range(3))
+        assert found == [25, 50, 0]
+        # Of −1, 0 and 1 the standard error is 1 / √3.
+        assert report.clear([1.16 + x for x in (-1, 0, 1)])
+        assert not report.clear([1.15 + x for x in (-1, 0, 1)])
+
     def test_slope(self):
         x = torch.linspace(0, 1, 5, dtype=torch.float64)
         assert report.slope(x, 3 - 2 * x) == pytest.approx(-2, abs=1e-12)
 
 
 class TestPlots:
+    def test_strips_have_a_bar_at_the_mean_of_each_row(self):
+        _, ax = plots.figure("a finding", alt="two rows of dots")
+        plots.strips(ax, {"a": [0.0, 1.0, 5.0], "b": [3.0]}, plots.BLUE, plots.GREEN)
+        a, bar_a, b, bar_b, zero = (list(line.get_xdata()) for line in ax.lines)
+        assert (a, bar_a, b, bar_b, zero) == ([0, 1, 5], [2, 2], [3], [3, 3], [0, 0])
+        assert [text.get_text() for text in ax.get_yticklabels()] == ["a", "b"]
+
     def test_the_same_bytes_twice(self):
         def draw():
             fig, ax = plots.figure("a finding", alt="a line")

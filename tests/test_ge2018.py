@@ -10,14 +10,11 @@ from hypothesis import strategies as st
 
 from snippets import ge2018
 from snippets.ge2018 import select_samples, selective_loss
-from snippets.lab.data import seeded
+from tests import selection
+from tests.selection import normal
 
 SEEDS = st.integers(0, 2**31)
 F64 = {"rtol": 1e-12, "atol": 1e-12}
-
-
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=seeded(seed), dtype=torch.float64)
 
 
 def problem(seed=0, n=24, width=6, classes=3):
@@ -84,18 +81,12 @@ def greedy_share(seed):
     return (found - mean) / (max(sets) - mean)
 
 
-class TestSelectionAgainstIndependentForms:
-    @pytest.mark.parametrize("redundancy", [0.0, 0.5, 1.0, 3.0])
-    def test_scalar_loop(self, redundancy):
-        for seed in range(5):
-            features, labels = problem(seed)
-            chosen = select_samples(features, labels, 4, redundancy=redundancy)
-            assert chosen.tolist() == by_hand(features, labels, 4, redundancy)
-
-    def test_close_to_the_best_set_by_brute_force(self):
-        shares = [greedy_share(seed) for seed in range(10)]
-        assert sum(shares) / len(shares) > 0.85
-        assert min(shares) > 0.7
+class TestSelection(selection.Selection):
+    function = staticmethod(select_samples)
+    amount = "per_class"
+    problem = staticmethod(problem)
+    by_hand = staticmethod(by_hand)
+    greedy_share = staticmethod(greedy_share)
 
     def test_leaves_out_known_dirt_in_well_separated_clusters(self):
         centres = 5 * torch.eye(4, 16, dtype=torch.float64)
@@ -114,18 +105,6 @@ class TestSelectionInvariances:
         turn = torch.linalg.qr(normal(6, 6, seed=seed + 1)).Q
         moved = scale * features @ turn + normal(6, seed=seed + 2)
         assert select_samples(moved, labels, 5).equal(select_samples(features, labels, 5))
-
-    @given(SEEDS, st.permutations(range(24)))
-    def test_order_of_the_samples(self, seed, order):
-        features, labels = problem(seed)
-        shuffled = select_samples(features[order], labels[order], 5)
-        assert torch.tensor(order)[shuffled].equal(select_samples(features, labels, 5))
-
-    @given(SEEDS)
-    def test_names_of_the_classes(self, seed):
-        features, labels = problem(seed)
-        renamed = torch.tensor([-3, 7, 90], dtype=torch.int32)[labels]
-        assert select_samples(features, renamed, 4).equal(select_samples(features, labels, 4))
 
     @given(SEEDS, st.integers(1, 8))
     def test_the_first_k_of_a_class_are_the_answer_for_k(self, seed, count):
@@ -149,75 +128,12 @@ class TestSelectionInvariances:
         assert len({0, 1} & {*chosen[:2]}) == 1
         assert 2 in chosen[:2]
 
-    @pytest.mark.parametrize("scale", [1e-200, 1e-30, 1e30, 1e150])
-    def test_tiny_and_huge_features(self, scale):
-        features, labels = problem()
-        chosen = select_samples(features, labels, 4)
-        assert select_samples(features * scale, labels, 4).equal(chosen)
-
     @pytest.mark.parametrize("features", [torch.zeros(6, 3), torch.full((6, 3), 0.1)])
     def test_equal_features_still_give_an_answer(self, features):
         labels = torch.arange(6) % 2
         chosen = select_samples(features, labels, 2)
         assert labels[chosen].tolist() == [0, 0, 1, 1]
         assert chosen.unique().numel() == 4
-
-    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-    def test_halves_are_computed_in_float32(self, dtype):
-        features, labels = problem()
-        rounded = features.to(dtype)
-        chosen = select_samples(rounded, labels, 4)
-        assert chosen.equal(select_samples(rounded.float(), labels, 4))
-        assert chosen.dtype == torch.int64
-
-    def test_features_in_the_graph_get_no_gradient(self):
-        features, labels = problem()
-        assert not select_samples(features.requires_grad_(), labels, 2).requires_grad
-
-
-class TestBadSelection:
-    @pytest.mark.parametrize("per_class", [0, -1])
-    def test_per_class(self, per_class):
-        with pytest.raises(ValueError, match=f"per_class must be at least 1 .* got {per_class}"):
-            select_samples(*problem(), per_class)
-
-    @pytest.mark.parametrize("redundancy", [-0.1, math.inf, math.nan])
-    def test_redundancy(self, redundancy):
-        with pytest.raises(ValueError, match=f"redundancy .* got {redundancy}"):
-            select_samples(*problem(), 2, redundancy=redundancy)
-
-    @pytest.mark.parametrize("value", [math.inf, math.nan])
-    def test_features_not_finite(self, value):
-        features, labels = problem()
-        features[3, 2] = value
-        with pytest.raises(ValueError, match="features must be finite"):
-            select_samples(features, labels, 2)
-
-    def test_one_class(self):
-        features, labels = problem()
-        with pytest.raises(ValueError, match="labels must hold two classes, got only 4"):
-            select_samples(features, labels * 0 + 4, 2)
-
-    def test_no_samples(self):
-        with pytest.raises(ValueError, match="features"):
-            select_samples(torch.zeros(0, 3), torch.zeros(0).long(), 1)
-
-    @pytest.mark.parametrize(
-        ("features", "labels", "argument"),
-        [
-            (torch.zeros(6), torch.zeros(6).long(), "features"),
-            (torch.zeros(6, 3).long(), torch.zeros(6).long(), "features"),
-            (torch.zeros(6, 3), torch.zeros(1).long(), "labels"),
-            (torch.zeros(6, 3), torch.zeros(6), "labels"),
-        ],
-    )
-    def test_wrong_tensor(self, features, labels, argument):
-        with pytest.raises(TypeError, match=argument):
-            select_samples(features, labels, 1)
-
-    def test_per_class_is_an_integer(self):
-        with pytest.raises(TypeError, match="per_class"):
-            select_samples(*problem(), 2.0)
 
 
 MASK = torch.tensor([True, False, True, True, False, True])

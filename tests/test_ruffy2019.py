@@ -13,6 +13,7 @@ from snippets.hinton2015 import distillation_loss
 from snippets.lab.data import seeded
 from snippets.park2019 import angle_loss, distance_loss
 from snippets.ruffy2019 import KD, rkd_objective, student
+from tests import losses
 
 SEEDS = st.integers(0, 2**31)
 F64 = {"rtol": 1e-11, "atol": 1e-11}
@@ -111,7 +112,7 @@ class TestInvariances:
 
 
 class TestHardNumbers:
-    @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+    @pytest.mark.parametrize("dtype", losses.DTYPES)
     @pytest.mark.parametrize("scale", [0.0, 1e-4, 1e4])
     def test_extreme_inputs_stay_finite(self, dtype, scale):
         z, v, y, s, t = batch(dtype=dtype, scale=scale)
@@ -122,7 +123,21 @@ class TestHardNumbers:
         assert z.grad.isfinite().all()
         assert s.grad.isfinite().all()
 
-    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    @pytest.mark.parametrize("dtype", losses.DTYPES)
+    def test_coinciding_samples_and_classes_masked_on_both_sides(self, dtype):
+        z, v, y, s, t = batch(dtype=dtype)
+        z[:, 4] = v[:, 4] = -torch.inf  # no sample has this class
+        y, s[1:], t[3] = y % 4, s[:1], t[2]
+        z.requires_grad_(), s.requires_grad_()
+        loss = rkd_objective(z, v, y, s, t)
+        loss.backward()
+        assert loss.isfinite()
+        assert z.grad.isfinite().all()
+        assert s.grad.isfinite().all()
+        kept = rkd_objective(z[:, :4], v[:, :4], y, s, t)
+        torch.testing.assert_close(loss, kept)
+
+    @pytest.mark.parametrize("dtype", losses.HALVES)
     def test_halves_are_computed_in_float32(self, dtype):
         z, v, y, s, t = batch(dtype=dtype)
         wide = rkd_objective(z.float(), v.float(), y, s.float(), t.float())

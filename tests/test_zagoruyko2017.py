@@ -18,21 +18,17 @@ from snippets.zagoruyko2017 import (
     gradient_attention_loss,
     input_gradient,
 )
+from tests import losses
 
 SEEDS = st.integers(0, 2**31)
-POWERS = st.sampled_from([1, 1.5, 2, 3, 4])
-VARIANTS = ["paper", "code"]
-DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 F64 = {"rtol": 1e-11, "atol": 1e-13}
 
 
-def features(seed=0, batch=4, channels=(3, 5), size=(4, 6), dtype=torch.float64):
-    draw = torch.randn(batch, sum(channels), *size, generator=seeded(seed), dtype=torch.float64)
-    return draw[:, : channels[0]].to(dtype), draw[:, channels[0] :].to(dtype)
+FEATURES = (4, 3, 4, 6), (4, 5, 4, 6)
+IMAGES = (4, 1, 4, 6), (4, 1, 4, 6)
 
-
-def gradients(seed=0, dtype=torch.float64):
-    return torch.randn(2, 4, 1, 4, 6, generator=seeded(seed), dtype=torch.float64).to(dtype)
+features = functools.partial(losses.pair, *FEATURES)
+gradients = functools.partial(losses.pair, *IMAGES)
 
 
 def norm(numbers):
@@ -85,44 +81,89 @@ class TestAgainstIndependentForms:
         assert attention_transfer_loss(*corners).item() == pytest.approx(math.sqrt(2))
 
 
-class TestWhoLearns:
-    @pytest.mark.parametrize("variant", VARIANTS)
-    def test_student_learns_and_teacher_does_not(self, variant):
-        s, t = (x.clone().requires_grad_() for x in features())
-        attention_transfer_loss(s, t, variant=variant).backward()
-        assert s.grad.abs().sum() > 0
-        assert t.grad is None
+class TestAttentionTransfer(losses.FeatureLoss):
+    function = staticmethod(attention_transfer_loss)
+    names = "student_features", "teacher_features"
+    shapes = FEATURES
+    options = tuple({"p": p, "variant": v} for p in (1, 1.5, 2, 4) for v in ("paper", "code"))
 
-    def test_student_gradient_learns_and_teachers_does_not(self):
-        j_s, j_t = (x.clone().requires_grad_() for x in gradients())
-        gradient_attention_loss(j_s, j_t).backward()
-        assert j_s.grad.abs().sum() > 0
-        assert j_t.grad is None
+    @given(SEEDS)
+    def test_scale_and_sign_of_each_sample(self, seed):
+        s, t = features(seed)
+        scales = torch.tensor([1e-4, -1e4, 1e-30, 1e30], dtype=torch.float64)[:, None, None, None]
+        torch.testing.assert_close(self.values(scales * s, t), self.values(s, t), **F64)
+        torch.testing.assert_close(self.values(s, scales * t), self.values(s, t), **F64)
 
-    def test_both_are_symmetric_by_definition(self):
+    @given(SEEDS, st.permutations(range(3)), st.permutations(range(5)))
+    def test_order_of_channels(self, seed, student, teacher):
+        s, t = features(seed)
+        shuffled = self.values(s[:, student], t[:, teacher])
+        torch.testing.assert_close(shuffled, self.values(s, t), **F64)
+
+    @given(SEEDS, st.permutations(range(24)))
+    def test_one_order_of_pixels_for_both(self, seed, pixels):
+        s, t = features(seed)
+        shuffled = [x.flatten(2)[..., pixels].unflatten(2, (4, 6)) for x in (s, t)]
+        torch.testing.assert_close(self.values(*shuffled), self.values(s, t), **F64)
+
+    @given(SEEDS)
+    def test_range_and_zero(self, seed):
+        s, t = features(seed)
+        values = self.values(s, t)
+        assert (values > 0).all()
+        assert (values <= math.sqrt(2)).all()
+        assert (self.values(-3 * s, s) < 1e-12).all()
+
+    @given(SEEDS)
+    def test_rotation_of_channels_at_two(self, seed):
+        s, t = features(seed)
+        mixing = torch.linalg.qr(t[0, :3, :3, 0]).Q
+        rotated = torch.einsum("dc,bchw->bdhw", mixing, s)
+        torch.testing.assert_close(
+            attention_transfer_loss(rotated, t), attention_transfer_loss(s, t), **F64
+        )
+
+    def test_descending_the_loss_makes_the_maps_agree(self):
         s, t = features()
-        torch.testing.assert_close(
-            attention_transfer_loss(s, t), attention_transfer_loss(t, s), **F64
-        )
-        j_s, j_t = gradients()
-        torch.testing.assert_close(
-            gradient_attention_loss(j_s, j_t), gradient_attention_loss(j_t, j_s), **F64
-        )
-
-    @pytest.mark.parametrize("variant", VARIANTS)
-    @pytest.mark.parametrize("p", [1.5, 2, 3])
-    def test_gradient_numerically(self, variant, p):
-        s, t = features(batch=2, size=(2, 3))
         s = s.clone().requires_grad_()
-        assert torch.autograd.gradcheck(
-            lambda x: attention_transfer_loss(x, t, p=p, variant=variant), s
-        )
+        start = attention_transfer_loss(s, t)
+        for _ in range(100):
+            loss = attention_transfer_loss(s, t, variant="code")
+            (step,) = torch.autograd.grad(loss, s)
+            s = (s - 30 * step).detach().requires_grad_()
+        assert attention_transfer_loss(s, t) < start / 3
 
-    def test_first_and_second_derivative_of_the_gradient_loss(self):
+    def test_a_blank_student_has_no_slope(self):
+        s, t = features()
+        s[0] = 0
+        for option in self.options:
+            assert (self.check(s, t, option)[1][0] == 0).all()
+
+    @pytest.mark.parametrize("dtype", losses.HALVES)
+    def test_maps_of_halves_are_float32(self, dtype):
+        assert attention_map(features(dtype=dtype)[0]).dtype == torch.float32
+
+    @pytest.mark.parametrize("p", [0.5, 0, -2, math.inf, math.nan])
+    def test_power(self, p):
+        with pytest.raises(ValueError, match=f"p must .* got {p}"):
+            attention_transfer_loss(*features(), p=p)
+
+    @pytest.mark.parametrize("size", [(6, 4), (1, 1)])
+    def test_maps_of_another_size(self, size):
+        with pytest.raises(TypeError, match="teacher_features"):
+            attention_transfer_loss(torch.zeros(4, 3, 4, 6), torch.zeros(4, 3, *size))
+
+
+class TestGradientAttention(losses.FeatureLoss):
+    function = staticmethod(gradient_attention_loss)
+    names = "student_gradient", "teacher_gradient"
+    shapes = IMAGES
+    scale_free = False
+
+    def test_second_derivative_of_the_gradient_loss(self):
         j_s, j_t = gradients()
         j_s = j_s[:2].clone().requires_grad_()
         loss = functools.partial(gradient_attention_loss, teacher_gradient=j_t[:2])
-        assert torch.autograd.gradcheck(loss, j_s)
         assert torch.autograd.gradgradcheck(loss, j_s)
 
     def test_double_backward_through_a_network(self):
@@ -149,182 +190,18 @@ class TestWhoLearns:
             torch.testing.assert_close(j[i : i + 1], alone, **F64)
         torch.testing.assert_close(ce, cross_entropy(model(x), y), **F64)
 
-    def test_descending_the_loss_makes_the_maps_agree(self):
-        s, t = features()
-        s = s.clone().requires_grad_()
-        start = attention_transfer_loss(s, t)
-        for _ in range(100):
-            loss = attention_transfer_loss(s, t, variant="code")
-            (step,) = torch.autograd.grad(loss, s)
-            s = (s - 30 * step).detach().requires_grad_()
-        assert attention_transfer_loss(s, t) < start / 3
-
-
-class TestInvariances:
-    @given(SEEDS, POWERS, st.sampled_from(VARIANTS))
-    def test_scale_and_sign_of_each_sample(self, seed, p, variant):
-        s, t = features(seed)
-        scales = torch.tensor([1e-4, -1e4, 1e-30, 1e30], dtype=torch.float64)[:, None, None, None]
-        loss = attention_transfer_loss(s, t, p=p, variant=variant)
-        for moved in ((scales * s, t), (s, scales * t)):
-            torch.testing.assert_close(
-                attention_transfer_loss(*moved, p=p, variant=variant), loss, **F64
-            )
-
-    @given(SEEDS, POWERS, st.permutations(range(3)), st.permutations(range(5)))
-    def test_order_of_channels(self, seed, p, student, teacher):
-        s, t = features(seed)
-        shuffled = attention_transfer_loss(s[:, student], t[:, teacher], p=p)
-        torch.testing.assert_close(shuffled, attention_transfer_loss(s, t, p=p), **F64)
-
-    @given(SEEDS)
-    def test_rotation_of_channels_at_two(self, seed):
-        s, t = features(seed)
-        mixing = torch.linalg.qr(t[0, :3, :3, 0]).Q
-        rotated = torch.einsum("dc,bchw->bdhw", mixing, s)
-        torch.testing.assert_close(
-            attention_transfer_loss(rotated, t), attention_transfer_loss(s, t), **F64
-        )
-
-    @given(SEEDS, POWERS)
-    def test_range_and_zero(self, seed, p):
-        s, t = features(seed)
-        assert 0 < attention_transfer_loss(s, t, p=p) <= math.sqrt(2)
-        assert attention_transfer_loss(-3 * s, s, p=p) < 1e-12
-
-    @given(SEEDS, st.permutations(range(24)), st.permutations(range(4)))
-    def test_order_of_pixels_and_samples(self, seed, pixels, samples):
-        s, t = features(seed)
-        shuffled = [x[samples].flatten(2)[..., pixels].unflatten(2, (4, 6)) for x in (s, t)]
-        torch.testing.assert_close(
-            attention_transfer_loss(*shuffled), attention_transfer_loss(s, t), **F64
-        )
-
     @given(SEEDS, st.floats(1e-200, 1e200))
-    def test_gradient_loss_scales_and_ignores_a_common_shift(self, seed, scale):
+    def test_scales_and_ignores_a_common_shift(self, seed, scale):
         j_s, j_t = gradients(seed)
         loss = gradient_attention_loss(j_s, j_t)
         scaled = gradient_attention_loss(scale * j_s, scale * j_t)
         torch.testing.assert_close(scaled / scale, loss, rtol=1e-9, atol=0)
         torch.testing.assert_close(gradient_attention_loss(j_s + 1, j_t + 1), loss, **F64)
 
-    @given(SEEDS)
-    def test_mean_over_the_batch(self, seed):
-        s, t = features(seed)
-        for variant in VARIANTS:
-            twice = attention_transfer_loss(
-                s.repeat(2, 1, 1, 1), t.repeat(2, 1, 1, 1), variant=variant
-            )
-            torch.testing.assert_close(twice, attention_transfer_loss(s, t, variant=variant), **F64)
-
-
-class TestHardNumbers:
-    @pytest.mark.parametrize("dtype", DTYPES)
-    @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
-    @pytest.mark.parametrize("variant", VARIANTS)
-    @pytest.mark.parametrize("p", [1, 2, 4])
-    def test_extreme_features_stay_finite(self, dtype, scale, variant, p):
-        s, t = (scale * x.sign() for x in features())
-        s, t = s.to(dtype).requires_grad_(), t.to(dtype)
-        loss = attention_transfer_loss(s, t, p=p, variant=variant)
-        loss.backward()
-        assert loss.isfinite()
-        assert s.grad.isfinite().all()
-
-    @pytest.mark.parametrize("dtype", DTYPES)
-    @pytest.mark.parametrize("variant", VARIANTS)
-    def test_equal_zero_and_constant_samples(self, dtype, variant):
-        s, t = features(channels=(3, 3), dtype=dtype)
-        s, t = s.clone(), t.clone()
-        s[0], t[1] = 0, 0
-        s[2] = t[2]
-        s[3] = 1
-        s.requires_grad_()
-        loss = attention_transfer_loss(s, t, variant=variant)
-        loss.backward()
-        assert loss.isfinite()
-        assert s.grad.isfinite().all()
-        assert (s.grad[0] == 0).all()
-
-    @pytest.mark.parametrize("p", [2, 4])
-    def test_float32_keeps_the_value_at_small_and_large_scale(self, p):
-        s, t = features(dtype=torch.float32)
-        loss = attention_transfer_loss(s, t, p=p)
-        for scale in (1e-20, 1e-4, 1e4, 1e15):
-            torch.testing.assert_close(
-                attention_transfer_loss(scale * s, scale * t, p=p), loss, rtol=1e-4, atol=0
-            )
-
-    def test_two_blank_samples_cost_nothing(self):
-        blank = torch.zeros(2, 3, 4, 4, requires_grad=True)
-        loss = attention_transfer_loss(blank, torch.zeros(2, 5, 4, 4))
-        loss.backward()
-        assert loss == 0
-        assert (blank.grad == 0).all()
-
-    @pytest.mark.parametrize("dtype", DTYPES)
-    def test_gradient_loss_on_equal_and_extreme_gradients(self, dtype):
-        j_s, j_t = (1e4 * gradients().sign()).to(dtype)
-        j_s = torch.cat([j_t[:1], j_s[1:]]).requires_grad_()
-        loss = gradient_attention_loss(j_s, j_t)
-        loss.backward()
-        assert loss.isfinite()
-        assert j_s.grad.isfinite().all()
-
-    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-    def test_halves_are_computed_in_float32(self, dtype):
-        s, t = features(dtype=dtype)
-        loss = attention_transfer_loss(s, t)
-        assert loss.dtype == attention_map(s).dtype == torch.float32
-        torch.testing.assert_close(loss, attention_transfer_loss(s.float(), t.float()))
-        assert gradient_attention_loss(*gradients(dtype=dtype)).dtype == torch.float32
-
-    def test_works_under_grad(self):
-        s, t = features()
-        assert torch.func.grad(attention_transfer_loss)(s, t).isfinite().all()
-
-
-class TestBadInput:
-    @pytest.mark.parametrize("p", [0.5, 0, -2, math.inf, math.nan])
-    def test_power(self, p):
-        with pytest.raises(ValueError, match=f"p must .* got {p}"):
-            attention_transfer_loss(*features(), p=p)
-
-    @pytest.mark.parametrize(
-        ("s", "t", "argument"),
-        [
-            (torch.zeros(4, 3, 4, 6), torch.zeros(1, 3, 4, 6), "teacher_features"),
-            (torch.zeros(4, 3, 4, 6), torch.zeros(4, 3, 6, 4), "teacher_features"),
-            (torch.zeros(4, 3, 4, 6), torch.zeros(4, 3, 1, 1), "teacher_features"),
-            (torch.zeros(4, 4, 6), torch.zeros(4, 4, 6), "student_features"),
-            (torch.zeros(4, 3, 4, 6).long(), torch.zeros(4, 3, 4, 6), "student_features"),
-        ],
-    )
-    def test_wrong_features(self, s, t, argument):
-        with pytest.raises(TypeError, match=argument):
-            attention_transfer_loss(s, t)
-
-    @pytest.mark.parametrize("other", [(1, 1, 4, 6), (4, 1, 6, 4), (4, 24)])
-    def test_wrong_gradients(self, other):
+    @pytest.mark.parametrize("other", [(4, 1, 6, 4), (4, 24)])
+    def test_gradients_of_another_shape(self, other):
         with pytest.raises(TypeError, match="teacher_gradient"):
             gradient_attention_loss(torch.zeros(4, 1, 4, 6), torch.zeros(other))
-
-    def test_variant(self):
-        with pytest.raises(TypeError, match="variant"):
-            attention_transfer_loss(*features(), variant="mean")
-
-    @pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 0, 4, 4), (2, 3, 0, 4)])
-    def test_empty(self, shape):
-        with pytest.raises(ValueError, match=r"student_features .* got shape"):
-            attention_transfer_loss(torch.zeros(shape), torch.zeros(shape))
-
-    def test_empty_gradients(self):
-        with pytest.raises(ValueError, match=r"student_gradient .* got shape"):
-            gradient_attention_loss(torch.zeros(0, 3), torch.zeros(0, 3))
-
-    def test_options_are_keywords(self):
-        with pytest.raises(TypeError):
-            attention_transfer_loss(*features(), 2)
 
 
 def test_the_noise_floor():

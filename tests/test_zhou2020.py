@@ -166,6 +166,14 @@ class TestBadInput:
             faithfulness(*tables(), 0.1)
 
 
-def test_decoders_are_ordered_with_one_seed():
-    evidence = zhou2020.decoders(seeds=(0,))
-    assert evidence.holds, evidence.measured
+def test_searched_data_are_simpler_and_better_for_a_parallel_student():
+    sampled, searched = (zhou2020.decoded(0)[name] for name in ("sampling", "search"))
+    assert searched[0] < sampled[0] - 0.5
+    assert sampled[2] < 0.1 < 0.9 < searched[2]
+
+
+def test_truncated_sampling_keeps_two_words_at_each_place():
+    real = zhou2020.toy(0)
+    p = zhou2020.truncated(real.teacher(), 2)
+    torch.testing.assert_close(p.sum(-1), torch.ones_like(p[:, 0]), **F64)
+    assert ((p > 0).sum(-1) == 2**4).all()

@@ -30,6 +30,11 @@ class Split:
         """Keep the samples that a mask or an index chooses."""
         return Split(self.images[chosen], self.labels[chosen])
 
+    def drawn(self, count: int, *, seed: int) -> "Split":
+        """Draw `count` samples, as for a student of few labels."""
+        order = torch.randperm(len(self), generator=seeded(seed))
+        return self.where(order[:count])
+
 
 @dataclass(frozen=True)
 class Digits:

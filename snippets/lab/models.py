@@ -40,14 +40,16 @@ def cnn(
     channels: Sequence[int],
     classes: int,
     *,
+    inputs: int = 1,
     generator: torch.Generator,
 ) -> nn.Sequential:
-    """Build a convolutional network on (B, 1, H, W) images.
+    """Build a convolutional network on (B, C, H, W) images.
 
     Args:
         channels: Width of each 3×3 convolution; every one after the
             first halves the height and the width.
         classes: Size of the output.
+        inputs: Channels C of the images.
         generator: Source of the initial weights.
 
     Returns:
@@ -57,7 +59,7 @@ def cnn(
 
     def build() -> nn.Sequential:
         layers: list[nn.Module] = []
-        size_in = 1
+        size_in = inputs
         for depth, size_out in enumerate(channels):
             stride = 1 if depth == 0 else 2
             layers += [

@@ -6,6 +6,8 @@ keep a contrast of at least 3:1 on both grounds.
 """
 
 import io
+from collections.abc import Mapping, Sequence
+from statistics import mean
 from typing import Any
 
 import matplotlib
@@ -95,6 +97,28 @@ def label(
         color=colour,
         **{"va": "center", **options},
     )
+
+
+def strips(
+    ax: Axes, rows: Mapping[str, Sequence[float]], *colours: str
+) -> None:
+    """Draw rows of dots with a bar at each mean, and a line at 0.
+
+    Args:
+        ax: Where to draw.
+        rows: The values of each row, by its name, from below.
+        colours: One for each row.
+    """
+    for row, (values, colour) in enumerate(
+        zip(rows.values(), colours, strict=True)
+    ):
+        ax.plot(values, [row] * len(values), "o", color=colour)
+        ax.plot(
+            [mean(values)] * 2, [row - 0.25, row + 0.25], color=GREY
+        )
+    ax.axvline(0, color=GREY, lw=1, ls=":")
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set(ylim=(-0.6, len(rows) - 0.4))
 
 
 def alternative_text(figure: Figure) -> str:
