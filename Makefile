@@ -13,7 +13,7 @@ export NO_MKDOCS_2_WARNING := 1
 # A notebook runs on one thread; several run side by side.
 export OMP_NUM_THREADS := 1
 
-.PHONY: help serve site run test portable lint assets lock
+.PHONY: help serve site run study test portable lint assets lock
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -26,6 +26,9 @@ site: .venv/site.stamp $(ASSETS)  ## build the site into site/, strictly
 
 run: .venv/run.stamp  ## execute the scripts that have changed
 	$(BIN)/python -m snippets run
+
+study: .venv/study.stamp  ## compare all methods; goes on where it was stopped
+	$(BIN)/python -m snippets study
 
 test: .venv/test.stamp $(ASSETS)  ## run every test, the notebooks included
 	$(BIN)/python -m tests.browser

@@ -60,12 +60,20 @@ Requirement = Literal[
     "training-data",
     "same-classes",
     "same-width",
+    "same-heads",
     "same-spatial-size",
     "same-vocabulary",
     "several-samples",
     "trained-adapter",
 ]
 """What a method cannot do without."""
+
+RELATIONS = ("builds_on", "corrects", "contradicts")
+"""The fields that name other papers: what the paper itself says of them.
+
+It *builds on* those whose loss, method or question it takes over, *corrects* those in which it says
+what is wrong or unclear and mends it, and *contradicts* those that its own results speak against.
+"""
 
 Sentence = Annotated[str, Field(min_length=1)]
 Url = Annotated[str, Field(pattern=r"^https?://\S+$")]
@@ -102,6 +110,8 @@ class Paper(BaseModel):
     requires: list[Requirement] = []
     questions: Annotated[dict[Question, Sentence], Field(min_length=1)]
     builds_on: list[str] = []
+    corrects: list[str] = []
+    contradicts: list[str] = []
     status: Literal["draft", "complete"]
     body: str
 
@@ -214,11 +224,14 @@ def _across(papers: list[Paper], known: set[str]) -> list[str]:
     holders: dict[str, str] = {}
     for paper in papers:
         name = f"papers/{paper.key}.md"
-        for key in paper.builds_on:
-            if key not in known:
-                problems.append(
-                    f"{name}: builds_on: no paper '{key}'; known: {', '.join(sorted(known))}"
-                )
+        for relation in RELATIONS:
+            for key in getattr(paper, relation):
+                if key == paper.key:
+                    problems.append(f"{name}: {relation}: '{key}' is the paper itself; drop it")
+                elif key not in known:
+                    problems.append(
+                        f"{name}: {relation}: no paper '{key}'; known: {', '.join(sorted(known))}"
+                    )
         if paper.arxiv:
             first = holders.setdefault(paper.arxiv, name)
             if first != name:

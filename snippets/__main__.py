@@ -1,6 +1,7 @@
-"""The command line: python -m snippets run | check | list | new."""
+"""The command line: python -m snippets, with a command."""
 
 import argparse
+import itertools
 import os
 import subprocess
 import sys
@@ -8,10 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
+from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 
 from papers import catalog, ledger
@@ -142,6 +144,57 @@ def new(options: argparse.Namespace) -> None:
     )
 
 
+def study(options: argparse.Namespace) -> None:
+    """Compare all methods on equal terms."""
+    # Here, since no other command needs Dask, pandas and Arrow.
+    from snippets.study import command, report
+    from snippets.study.runs import StudyError
+
+    full = not (options.quick or any(_chosen(options).values()))
+    folder = options.results or command.FOLDER
+    out = options.out or (command.RECORD if full else folder / "report")
+    try:
+        grid = command.grid_of(quick=options.quick, **_chosen(options))
+        record = command.record()
+        known = {} if options.fresh or options.quick else record
+        if options.dry_run:
+            print(
+                command.plan(
+                    grid, folder, known, record, options.workers
+                )
+            )
+            return
+        results = command.conduct(
+            grid,
+            folder,
+            known,
+            scheduler=options.scheduler,
+            workers=options.workers,
+            stage=_stage,
+        )
+        for path in report.write(grid, results, out):
+            print(f"wrote {path}")
+    except StudyError as error:
+        raise CommandError(str(error)) from None
+    same, differ = command.differences(results, record)
+    if options.quick or options.fresh:
+        print(f"{same} run(s) are in the record, {differ} differ there")
+
+
+def _chosen(options: argparse.Namespace) -> dict[str, object]:
+    """The parts of the grid that the user chose."""
+    names = ("methods", "pairs", "regimes", "seeds", "data", "epochs")
+    return {name: getattr(options, name) for name in names}
+
+
+def atlas(_: argparse.Namespace) -> None:
+    """Measure where each method applies."""
+    from snippets.study import atlas, command
+
+    for path in atlas.write(command.RECORD):
+        print(f"wrote {path}")
+
+
 def parser() -> argparse.ArgumentParser:
     """Describe the commands."""
     main = argparse.ArgumentParser(
@@ -208,7 +261,84 @@ def parser() -> argparse.ArgumentParser:
         "--arxiv", required=True, metavar="ID", help="as in 1503.02531"
     )
     command.set_defaults(act=new)
+
+    command = commands.add_parser(
+        "study",
+        help="compare all methods on equal terms",
+        description="Train students by every method, in every pair of"
+        " networks and every regime of data, and write docs/data. A"
+        " study that was stopped goes on where it was.",
+    )
+    _study_options(command)
+    command.set_defaults(act=study)
+
+    command = commands.add_parser(
+        "atlas",
+        help="measure where each method applies",
+        description="Call every loss on tensors of differing sizes, and"
+        " write docs/data/atlas.json and its picture.",
+    )
+    command.set_defaults(act=atlas)
     return main
+
+
+def _study_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--quick",
+        action="store_true",
+        help="4 methods, 2 pairs, 2 regimes, 3 seeds: minutes",
+    )
+    command.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what there is to do and what it costs; do nothing",
+    )
+    command.add_argument(
+        "--fresh",
+        action="store_true",
+        help="do not use the committed results",
+    )
+    for name in ("methods", "pairs", "regimes"):
+        command.add_argument(
+            f"--{name}",
+            type=lambda text: tuple(text.split(",")),
+            metavar="A,B,…",
+            help=f"only these {name}",
+        )
+    command.add_argument("--seeds", type=_positive, metavar="N")
+    command.add_argument(
+        "--epochs", type=_positive, metavar="N", help="of each student"
+    )
+    command.add_argument(
+        "--data",
+        metavar="NAME",
+        help="digits, or cifar100 where torchvision has it in ./data",
+    )
+    command.add_argument(
+        "--scheduler",
+        metavar="tcp://HOST:PORT",
+        help="a Dask cluster that is there; default: a local one",
+    )
+    command.add_argument(
+        "--workers",
+        type=_positive,
+        default=os.cpu_count(),
+        metavar="N",
+        help="processes of the local cluster (default: one per core)",
+    )
+    command.add_argument(
+        "--results",
+        type=Path,
+        metavar="FOLDER",
+        help="where each run leaves its result (default: .study)",
+    )
+    command.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="where the tables and pictures go (default: docs/data for"
+        " the full study, else FOLDER/report)",
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -256,6 +386,30 @@ def _progress(
             bar.advance(task)
 
         yield tell
+
+
+@contextmanager
+def _stage(name: str, runs: int) -> Iterator[Callable[[], None]]:
+    """Count the runs of a stage: by a bar, or by lines off a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        print(f"{name}: {runs} to do", flush=True)
+        counter = itertools.count(1)
+
+        def count() -> None:
+            done = next(counter)
+            if done % max(1, runs // 10) == 0:
+                print(f"{name}: {done} of {runs}", flush=True)
+
+        yield count
+        return
+    with Progress(
+        *Progress.get_default_columns(),
+        MofNCompleteColumn(),
+        console=console,
+    ) as bar:
+        task = bar.add_task(name, total=runs)
+        yield lambda: bar.advance(task)
 
 
 def _age(key: str) -> str:

@@ -22,6 +22,7 @@
 
 # %%
 import functools
+import math
 import warnings
 from collections.abc import Sequence
 
@@ -373,6 +374,50 @@ def mean_reduction_divides_by_classes() -> Evidence:
         + ", ".join(f"{ratio:.6g}" for ratio in ratios)
         + " for 10, 100, 1000 classes",
         expected="too small by the number of classes",
+    )
+
+
+# %% [markdown]
+# **Another.** The logarithm of a softmax is not the log-softmax, on a
+# computer. A probability that is too small for its type becomes 0, and
+# its logarithm minus infinity; times a teacher's 0 that is NaN.
+
+
+# %%
+@claim(
+    "The logarithm of a softmax makes the loss infinite, then NaN,"
+    " where the log-softmax keeps it right",
+    source="not in the paper: found in public code",
+)
+def log_of_a_softmax_is_lost() -> Evidence:
+    ours, theirs = [], []
+    scales = (10.0, 200.0, 1000.0)
+    for scale in scales:
+        z = torch.tensor([[0.0, scale, 0.0]])  # float32
+        v = torch.tensor([[scale / 2, 0.0, 0.0]])
+        q, p = z.softmax(-1), v.softmax(-1)
+        theirs.append((p * (p.log() - q.log())).sum().item())
+        ours.append(kd_loss(z, v, temperature=1.0).item())
+    exact = [
+        kd_loss(
+            torch.tensor([[0, s, 0]]).double(),
+            torch.tensor([[s / 2, 0, 0]]).double(),
+            temperature=1.0,
+        ).item()
+        for s in scales
+    ]
+    error = max(
+        abs(x / y - 1) for x, y in zip(ours, exact, strict=True)
+    )
+    return Evidence(
+        holds=error < 1e-6
+        and [math.isfinite(x) for x in theirs] == [True, False, False]
+        and math.isnan(theirs[-1]),
+        measured="for logits up to 10, 200, 1000 in float32:"
+        f" {', '.join(map('{:.4g}'.format, theirs))}; with the"
+        f" log-softmax {', '.join(map('{:.4g}'.format, ours))},"
+        f" relative error {below(error, 1e-6)}",
+        expected="infinity, then NaN; right values",
     )
 
 

@@ -27,7 +27,7 @@ ARGUMENTS = [
 ]
 PAPERS = load()
 VERDICTS = [verdict for verdicts in harvest(PAPERS).values() for verdict in verdicts]
-SITE_PAGES = ["", "papers/", "claims/", "guide/"]
+SITE_PAGES = ["", "papers/", "lineage/", "claims/", "guide/"]
 PAPER_PAGES = [f"{folder}/{key}/" for key in PAPERS for folder in ("papers", "notebooks")]
 
 
@@ -157,6 +157,48 @@ def test_ledger_is_filtered_from_the_address(page: Page) -> None:
     page.goto(f"claims/?paper={key}")
     shown = sum(v.paper == key for v in VERDICTS)
     expect(page.locator("tbody tr:visible")).to_have_count(shown)
+    values = page.locator("select[name=question] option").evaluate_all(
+        "options => options.map(option => option.value).filter(Boolean)"
+    )
+    assert set(values) == {question for paper in PAPERS.values() for question in paper.questions}
+    for question in values:
+        page.goto(f"claims/?question={question}&verdict=holds")
+        shown = sum(
+            v.verdict == "holds" and question in PAPERS[v.paper].questions for v in VERDICTS
+        )
+        expect(page.locator("tbody tr:visible")).to_have_count(shown)
+        count = f"{shown} of {len(VERDICTS)} claims"
+        expect(page.locator(".filters output")).to_have_text(count)
+
+
+def test_names_fit_their_boxes_on_the_map(page: Page) -> None:
+    """A name inside its box overlaps no other: tests/test_lineage.py holds the boxes apart."""
+    for path in ("", "lineage/"):
+        page.goto(path)
+        for width in (360, 768, 1440):
+            page.set_viewport_size({"width": width, "height": 800})
+            boxes = page.locator(".lineage svg a").evaluate_all(
+                """links => links.flatMap(link => {
+                  const box = link.querySelector("rect").getBoundingClientRect();
+                  return [...link.querySelectorAll("text")].map(text => {
+                    const name = text.getBoundingClientRect();
+                    return {
+                      name: text.textContent,
+                      size: parseFloat(getComputedStyle(text).fontSize),
+                      fits: name.left > box.left && name.right < box.right
+                        && name.top >= box.top && name.bottom <= box.bottom,
+                    };
+                  });
+                })"""
+            )
+            assert len(boxes) >= len(PAPERS)
+            assert [box for box in boxes if not box["fits"] or box["size"] < 12] == []
+
+
+def test_map_leads_to_a_note(page: Page) -> None:
+    page.goto("")
+    page.locator(".lineage svg a[data-key=park2019]").click()
+    page.wait_for_url("**/papers/park2019/")
 
 
 def test_tables_are_whole_without_javascript(browser: Browser, address: str) -> None:

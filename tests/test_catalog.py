@@ -73,6 +73,19 @@ class TestLoading:
             "builds_on",
             "no paper 'ba2014'",
         ),
+        (
+            "status: complete",
+            "status: complete\ncontradicts: [ba2014]",
+            "contradicts",
+            "no paper 'ba2014'; known: hinton2015",
+        ),
+        (
+            "status: complete",
+            "status: complete\ncorrects: [hinton2015]",
+            "corrects",
+            "'hinton2015' is the paper itself; drop it",
+        ),
+        ("status: complete", "status: complete\ncorrects: ba2014", "corrects", "valid list"),
         ("title: Dist", "title: [Dist", "front matter", "not valid YAML"),
         ("---\ntitle", "title", "front matter", "must start with '---'"),
         ("## The loss\n", "## Our loss\n", "body", "missing section '## The loss'"),
@@ -123,7 +136,7 @@ class TestLedger:
 
     def test_the_projects_verdicts(self):
         verdicts = harvest(["hinton2015"])["hinton2015"]
-        assert counts(verdicts) == {"holds": 8, "fails": 0, "untested": 1}
+        assert counts(verdicts) == {"holds": 9, "fails": 0, "untested": 1}
         assert verdicts[0].name == "gradient_identity"
         assert verdicts[0].page == "notebooks/hinton2015/#claim-gradient_identity"
 

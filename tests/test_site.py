@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
+import yaml
 from bs4 import BeautifulSoup, Tag
 from mkdocs.config import load_config
 from mkdocs.structure.files import get_files
@@ -118,6 +119,71 @@ def test_tables_list_everything(pages: dict[str, BeautifulSoup]) -> None:
         shown = [mark.get_text() for mark in pages[f"papers/{key}/"].select("td .verdict")]
         marks = {"holds": "✓", "fails": "✗", "untested": "–"}
         assert [mark[0] for mark in shown] == [marks[verdict.verdict] for verdict in verdicts]
+
+
+def test_every_remark_has_its_answer(pages: dict[str, BeautifulSoup]) -> None:
+    remarks = yaml.safe_load((ROOT / "docs/meetings/remarks.yml").read_text(encoding="utf-8"))
+    for remark in remarks:
+        page, anchor = remark["answer"].split("#")
+        assert page in pages, remark["answer"]
+        assert pages[page].find(id=anchor), remark["answer"]
+    sections = [
+        (part.select_one("th"), part.select("td a")) for part in pages["meetings/"].select("tbody")
+    ]
+    assert all(name and name.get_text(strip=True) for name, _ in sections)
+    assert all(link.get_text(strip=True) for _, links in sections for link in links)
+    assert Counter({name.get_text(): len(links) for name, links in sections if name}) == Counter(
+        remark["section"] for remark in remarks
+    )
+
+
+def test_figures_of_the_meetings_are_those_of_claims(pages: dict[str, BeautifulSoup]) -> None:
+    measured = {
+        verdict.page: verdict.measured for verdicts in VERDICTS.values() for verdict in verdicts
+    }
+    quoted = 0
+    for address, page in pages.items():
+        if not address.startswith("meetings/") or page.article is None:
+            continue
+        links = [
+            urljoin(f"/{address}", str(link["href"])).lstrip("/")
+            for link in page.article.select("a[href]")
+        ]
+        known = " ".join(measured.get(link, "") for link in links)
+        figures = set(re.findall(r"\b0\.\d{3}\b", page.article.get_text()))
+        assert figures <= set(re.findall(r"\b0\.\d{3}\b", known)), address
+        quoted += len(figures)
+    assert quoted
+
+
+def test_map_and_words_tell_every_relation(pages: dict[str, BeautifulSoup]) -> None:
+    for address, root in (("", ""), ("lineage/", "../")):
+        page = pages[address]
+        linked = {str(link["href"]) for link in page.select(".lineage svg a[href]")}
+        assert linked == {f"{root}papers/{key}/" for key in PAPERS}
+        told = {str(row.a["href"]): row for row in page.select(".lineage details li") if row.a}
+        for key, paper in PAPERS.items():
+            named = [*paper.builds_on, *paper.corrects, *paper.contradicts]
+            links = told[f"{root}papers/{key}/"].select("a")
+            assert [str(link["href"]) for link in links[1:]] == [
+                f"{root}papers/{other}/" for other in named
+            ]
+            words = re.findall("builds on|corrects|contradicts", told[str(links[0]["href"])].text)
+            assert words == [
+                word
+                for word, others in (
+                    ("builds on", paper.builds_on),
+                    ("corrects", paper.corrects),
+                    ("contradicts", paper.contradicts),
+                )
+                if others
+            ]
+
+
+def test_claims_belong_to_the_questions_of_their_paper(pages: dict[str, BeautifulSoup]) -> None:
+    for row in pages["claims/"].select("tbody tr"):
+        questions = PAPERS[str(row["data-paper"])].questions
+        assert str(row["data-question"]).split() == list(questions)
 
 
 def test_links_and_anchors_lead_somewhere(
@@ -227,6 +293,12 @@ def test_bad_source_is_named(copy: Path, file: str, old: str, new: str, message:
     text = (copy / file).read_text(encoding="utf-8")
     (copy / file).write_text(text.replace(old, new, 1), encoding="utf-8")
     _assert_refused(copy, message)
+
+
+def test_unknown_claim_names_page_and_claim(copy: Path) -> None:
+    with (copy / "docs" / "meetings" / "ideas.md").open("a", encoding="utf-8") as page:
+        page.write(f"\n[Said to hold](claim:{KEY}.never_claimed).\n")
+    _assert_refused(copy, f"meetings/ideas.md: no claim {KEY}.never_claimed")
 
 
 def test_missing_notebook_says_how_to_write_it(copy: Path) -> None:

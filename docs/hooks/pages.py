@@ -6,6 +6,7 @@ The other hooks and the templates find the papers and their verdicts in `config.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
@@ -13,8 +14,12 @@ from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from papers.catalog import Catalog, CatalogError, Paper, load
+from papers.catalog import Catalog, CatalogError, Paper, Question, load
 from papers.ledger import LedgerError, harvest
+
+QUESTIONS = get_args(Question)
+MEETINGS = ("index", "september-10", "september-29", "ideas", "unknown-task")
+"""Pages of docs/questions and docs/meetings, in order."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -36,8 +41,12 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
                 *({label: f"papers/{key}.md"} for key, label in labels.items()),
             ]
         },
+        {"Lineage": "lineage.md"},
         {"Notebooks": [{label: f"notebooks/{key}.ipynb"} for key, label in labels.items()]},
+        {"Questions": ["questions/index.md", *(f"questions/{name}.md" for name in QUESTIONS)]},
         {"Claims": "claims.md"},
+        {"Atlas": "atlas.md"},
+        {"Meetings": [f"meetings/{name}.md" for name in MEETINGS]},
         {"Guide": "guide.md"},
     ]
     if not config.repo_url:

@@ -1,0 +1,1 @@
+"""What compares papers: the study, the atlas, the benchmark."""
