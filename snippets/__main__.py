@@ -189,9 +189,13 @@ def _chosen(options: argparse.Namespace) -> dict[str, object]:
 
 def atlas(_: argparse.Namespace) -> None:
     """Measure where each method applies."""
-    from snippets.study import atlas, command
+    from snippets.study import atlas, cases, command
 
-    for path in atlas.write(command.RECORD):
+    try:
+        written = atlas.write(command.RECORD)
+    except cases.AtlasError as error:
+        raise CommandError(str(error)) from None
+    for path in written:
         print(f"wrote {path}")
 
 

@@ -16,7 +16,7 @@ DATA = catalog.ROOT / "docs" / "data"
 RECORD = json.loads((DATA / "atlas.json").read_text(encoding="utf-8"))
 ROWS = {f"{row['paper']}.{row['name']}": row for row in RECORD["methods"]}
 METHODS = {method.key: method for method in cases.methods()}
-PAPERS = catalog.load()
+PAPERS = {key: p for key, p in catalog.load().items() if p.status == "complete"}
 REMEDY = "write the atlas again: python -m snippets atlas"
 
 

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from papers import catalog
 from snippets.kim2018 import Paraphraser, Translator
 from snippets.lab.data import seeded
 from snippets.lab.notebooks import script_keys
@@ -183,15 +184,25 @@ class Method:
         return [a for a in self.arguments if a.side in sides]
 
 
+def papers() -> list[str]:
+    """List the papers whose note is complete."""
+    known = catalog.load()
+    return [
+        key
+        for key in script_keys()
+        if key in known and known[key].status == "complete"
+    ]
+
+
 @functools.cache
 def methods() -> tuple[Method, ...]:
-    """List every public loss of the scripts.
+    """List every public loss of the scripts, drafts left out.
 
     A loss is a checked function that returns a scalar and looks at a
     student or at a teacher; measures of data do neither.
     """
     found = []
-    for key in script_keys():
+    for key in papers():
         module = importlib.import_module(f"snippets.{key}")
         for name, function in vars(module).items():
             if _is_scalar(function, module.__name__):
@@ -229,7 +240,7 @@ def describe(paper: str, name: str) -> Method:
 def modules() -> dict[str, type[nn.Module]]:
     """List every network that a script defines, by script and name."""
     found = {}
-    for key in script_keys():
+    for key in papers():
         module = importlib.import_module(f"snippets.{key}")
         for name, item in vars(module).items():
             if (
