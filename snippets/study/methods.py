@@ -228,10 +228,13 @@ def selective(setting: Setting) -> Signal:
 
     def loss(batch: Batch) -> Tensor:
         mapped = regressor(batch.student.embedding)
+        chosen = clean[batch.index]
+        if not chosen.any():  # a small last batch may have none
+            return mapped.new_zeros(())
         return selective_loss(
             mapped,
             batch.teacher.embedding,
-            clean[batch.index],
+            chosen,
         )
 
     return Signal(loss, [regressor])
