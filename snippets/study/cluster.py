@@ -26,8 +26,12 @@ SETTINGS = {
 
 
 def train_and_store(run: Run, folder: str) -> None:
-    """Do a run where a worker is, and write its result there."""
-    store.write(Path(folder), run, train(run))
+    """Do a run where a worker is, and write its result there.
+
+    What a killed worker had finished is asked for again; it is there.
+    """
+    if not store.path_of(Path(folder), run).exists():
+        store.write(Path(folder), run, train(run))
 
 
 def execute(

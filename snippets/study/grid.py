@@ -1,7 +1,7 @@
 """The grid: which runs make a study, and the search before them."""
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 
@@ -127,8 +127,3 @@ def _run(
         seed=seed,
         search=search,
     )
-
-
-def by_run(rows: Iterable[tuple[Run, Outcome]]) -> Results:
-    """Index results by their run."""
-    return dict(rows)

@@ -16,12 +16,19 @@ from snippets.lab.plots import (
     GREY,
     PURPLE,
     VERMILLION,
+    alternative_text,
     figure,
     png,
 )
 from snippets.study import store
 from snippets.study.grid import Grid
-from snippets.study.methods import LEFT_OUT, METHODS
+from snippets.study.methods import (
+    HINTON,
+    LEFT_OUT,
+    METHODS,
+    NONE,
+    SMOOTHING,
+)
 from snippets.study.problems import PAIRS, REGIMES
 from snippets.study.runs import Outcome, Run
 from snippets.study.statistics import (
@@ -32,6 +39,9 @@ from snippets.study.statistics import (
     lines,
     ranking,
 )
+
+CONTROLS = (NONE, SMOOTHING)
+"""Methods without a teacher."""
 
 TABLE, SUMMARY = "study.parquet", "study.json"
 
@@ -44,26 +54,33 @@ def write(
     found = lines(results)
     ranks = ranking(found)
     store.write_table(folder / TABLE, results)
-    pictures = {
-        "study-gains": gains_picture(found),
-        "study-fidelity": fidelity_picture(found),
-    }
+    figures = {"fidelity": fidelity_picture(found)}
+    if any(line.over_none for line in found):
+        figures["gains"] = gains_picture(found)
     if ranks:
-        pictures["study-ranks"] = ranks_picture(ranks)
-    for name, picture in pictures.items():
-        (folder / f"{name}.png").write_bytes(png(picture)[0])
+        figures["ranks"] = ranks_picture(ranks)
     content = summary(grid, results, found, ranks)
     content["pictures"] = {
-        name: picture.get_label() for name, picture in pictures.items()
+        name: _picture(drawn, folder / f"study-{name}.png")
+        for name, drawn in figures.items()
     }
     (folder / SUMMARY).write_text(
         json.dumps(content, ensure_ascii=False, indent=1) + "\n",
         encoding="utf-8",
     )
-    return [
-        folder / name
-        for name in (TABLE, SUMMARY, *(f"{p}.png" for p in pictures))
-    ]
+    names = [p["file"] for p in content["pictures"].values()]
+    return [folder / name for name in (TABLE, SUMMARY, *names)]
+
+
+def _picture(drawn: Figure, path: Path) -> dict[str, Any]:
+    """Write a picture, and say how a page shows it."""
+    image, width = png(drawn)
+    path.write_bytes(image)
+    return {
+        "file": path.name,
+        "alt": alternative_text(drawn),
+        "width": width,
+    }
 
 
 def summary(
@@ -104,8 +121,8 @@ def summary(
             "friedman": float(f"{ranks.friedman:.1g}"),
             "mean": {m: round(r, 2) for m, r in ranks.ranks.items()},
         },
-        "counts": {
-            regime: _counts([x for x in found if x.regime == regime])
+        "answers": {
+            regime: _answer([x for x in found if x.regime == regime])
             for regime in grid.regimes
         },
     }
@@ -124,13 +141,29 @@ def _line(line: Line) -> dict[str, Any]:
     }
 
 
-def _counts(found: Sequence[Line]) -> dict[str, int]:
-    """Count what a regime's methods gain and lose, beyond the noise."""
-    given = [x.over_none for x in found if x.over_none]
+def _answer(found: Sequence[Line]) -> dict[str, Any]:
+    """Sum up a regime: what soft targets gain, and what beats what."""
+    kd = [
+        x.over_none.gain.mean
+        for x in found
+        if x.over_none and x.method == HINTON
+    ]
     return {
-        "compared": len(given),
-        "better": sum(c.clear and c.gain.mean > 0 for c in given),
-        "worse": sum(c.clear and c.gain.mean < 0 for c in given),
+        "kd": [round(x, 1) for x in (min(kd), max(kd))] if kd else None,
+        "over_none": _counts([x.over_none for x in found]),
+        "over_kd": _counts(
+            [x.over_kd for x in found if x.method not in CONTROLS]
+        ),
+    }
+
+
+def _counts(given: Sequence[Comparison | None]) -> dict[str, int]:
+    """Count what gains and what loses beyond the noise."""
+    compared = [c for c in given if c]
+    return {
+        "compared": len(compared),
+        "better": sum(c.clear and c.gain.mean > 0 for c in compared),
+        "worse": sum(c.clear and c.gain.mean < 0 for c in compared),
     }
 
 
@@ -183,13 +216,13 @@ def gains_picture(found: Sequence[Line]) -> Figure:
             y - 0.5,
             y + 0.5,
             color=BLUE if size > 0 else VERMILLION,
-            alpha=min(abs(size) / 20, 1) * 0.6,
+            alpha=min(abs(size) / 15, 1) * 0.28,
             lw=0,
         )
         ax.text(
             x,
             y,
-            f"{size:+.1f}",
+            f"{round(size, 1) + 0:+.1f}".replace("-", "−"),
             ha="center",
             va="center",
             fontsize=8,
@@ -241,7 +274,7 @@ def fidelity_picture(found: Sequence[Line]) -> Figure:
             alpha=0.7,
             label=REGIMES[regime],
         )
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, labelcolor=GREY, frameon=False)
     axes.set(
         xlabel="agreement with the teacher, %",
         ylabel="test accuracy, %",
@@ -263,6 +296,7 @@ def ranks_picture(ranks: Ranking) -> Figure:
         size=(7.4, 1.4 + 0.2 * len(ranks.ranks)),
     )
     ax.grid(False)
+    ax.tick_params(colors=GREY)
     names = {m: METHODS[m].label for m in ranks.ranks}
     with warnings.catch_warnings():
         # The library writes into pandas frames of its own.
@@ -274,8 +308,8 @@ def ranks_picture(ranks: Ranking) -> Figure:
             label_fmt_left="{label} {rank:.1f}  ",
             label_fmt_right="  {rank:.1f} {label}",
             text_h_margin=0.3,
-            label_props={"color": GREY, "size": 8},
-            elbow_props={"color": GREY},
+            label_props={"size": 8},
+            color_palette=dict.fromkeys(names.values(), GREY),
             marker_props={"color": BLUE},
             crossbar_props={"color": VERMILLION},
         )

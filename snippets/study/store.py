@@ -22,17 +22,37 @@ def path_of(folder: Path, run: Run) -> Path:
 
 
 def write(folder: Path, run: Run, outcome: Outcome) -> None:
-    """Write a result: whoever looks sees the whole file, or none.
+    """Write the result of a run.
+
+    Raises:
+        StudyError: see `write_table`.
+    """
+    write_table(path_of(folder, run), {run: outcome})
+
+
+def write_table(path: Path, results: Mapping[Run, Outcome]) -> None:
+    """Write results as a table: whoever looks sees all of it, or none.
+
+    The rows have an order of their own, so that equal results make
+    equal bytes.
 
     Raises:
         StudyError: the disk is full, or the folder cannot be written.
     """
-    path = path_of(folder, run)
+    rows = [
+        {**asdict(run), **asdict(outcome)}
+        for run, outcome in sorted(
+            results.items(), key=lambda item: repr(item[0])
+        )
+    ]
     # One name per writer, so that two of them do not mix their bytes.
     part = path.with_suffix(f".{os.getpid()}.part")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_table(part, {run: outcome})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            pq.write_table(pa.Table.from_pylist(rows), file)
+            file.flush()
+            os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -40,20 +60,6 @@ def write(folder: Path, run: Run, outcome: Outcome) -> None:
         raise StudyError(
             f"{path}: cannot be written: {error.strerror or error}"
         ) from None
-
-
-def write_table(path: Path, results: Mapping[Run, Outcome]) -> None:
-    """Write many results as one table, in an order of their own."""
-    rows = [
-        {**asdict(run), **asdict(outcome)}
-        for run, outcome in sorted(
-            results.items(), key=lambda item: repr(item[0])
-        )
-    ]
-    with path.open("wb") as file:
-        pq.write_table(pa.Table.from_pylist(rows), file)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def read(folder: Path, runs: Iterable[Run]) -> dict[Run, Outcome]:
