@@ -4,6 +4,9 @@
 PYTHON ?= python3
 PORT ?= 8000
 BIN := .venv/bin
+LAB_SETTINGS := .venv/etc/jupyter/labconfig/default_setting_overrides.json
+# JupyterLab asks root, as in a container, to say that it means it.
+LAB_OPTIONS := $(if $(filter 0,$(shell id -u)),--allow-root)
 ASSETS := node_modules/.package-lock.json
 
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
@@ -13,7 +16,7 @@ export NO_MKDOCS_2_WARNING := 1
 # A notebook runs on one thread; several run side by side.
 export OMP_NUM_THREADS := 1
 
-.PHONY: help serve site run study test portable lint assets lock
+.PHONY: help serve site lab run study test portable lint assets lock
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -23,6 +26,13 @@ serve: .venv/site.stamp $(ASSETS)  ## build the site and serve it on 127.0.0.1:8
 
 site: .venv/site.stamp $(ASSETS)  ## build the site into site/, strictly
 	$(BIN)/mkdocs build --strict
+
+# The scripts open as notebooks; the kernel has the name that they give it,
+# so that saving one leaves its header as it is.
+lab: .venv/lab.stamp  ## open the scripts as notebooks in JupyterLab
+	@$(BIN)/python -m ipykernel install --sys-prefix --display-name 'Python 3' >/dev/null
+	@$(BIN)/jupytext-config --settings-file $(LAB_SETTINGS) set-default-viewer python
+	$(BIN)/jupyter lab --ip 127.0.0.1 --LabApp.default_url=/lab/tree/snippets $(LAB_OPTIONS)
 
 run: .venv/run.stamp  ## execute the scripts that have changed
 	$(BIN)/python -m snippets run

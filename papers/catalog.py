@@ -76,6 +76,9 @@ what is wrong or unclear and mends it, and *contradicts* those that its own resu
 """
 
 Sentence = Annotated[str, Field(min_length=1)]
+Chinese = Annotated[str, Field(pattern=r"^[^\n]*[\u4e00-\u9fff][^\n]*。$")]
+"""One sentence with Chinese characters, and a Chinese full stop at its end."""
+
 Url = Annotated[str, Field(pattern=r"^https?://\S+$")]
 
 
@@ -105,6 +108,7 @@ class Paper(BaseModel):
     url: Url | None = None
     code: Url | None = None
     summary: Sentence
+    summary_zh: Chinese | None = None
     knowledge: Annotated[list[Knowledge], Field(min_length=1)]
     tasks: Annotated[list[Task], Field(min_length=1)]
     requires: list[Requirement] = []
@@ -119,6 +123,12 @@ class Paper(BaseModel):
     def _has_a_source(self) -> Paper:
         if not (self.arxiv or self.doi or self.url):
             raise ValueError("one of arxiv, doi, url is needed")
+        return self
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Paper:
+        if self.status == "complete" and not self.summary_zh:
+            raise ValueError("summary_zh is needed in a complete note: one sentence in Chinese")
         return self
 
     @property

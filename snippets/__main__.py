@@ -126,22 +126,45 @@ def show_list(_: argparse.Namespace) -> None:
 
 def new(options: argparse.Namespace) -> None:
     """Make a pair from the templates, and its first notebook."""
+    facts = scaffold.Facts(
+        options.key, options.title, options.arxiv, options.authors
+    )
     try:
-        written = scaffold.make_pair(
-            options.key, options.title, options.arxiv
-        )
+        if facts.missing():
+            _require_terminal(facts.missing(), options.refuse)
+            facts = scaffold.ask(facts)
+        written = scaffold.make_pair(facts)
     except scaffold.ScaffoldError as error:
         raise CommandError(str(error)) from None
+    except EOFError:
+        print()
+        raise CommandError("no answer; nothing was written") from None
     for path in written:
         print(f"wrote {path}")
-    notebooks.execute(options.key)
+    key = str(facts.key)
+    notebooks.execute(key)
+    python = ".venv/bin/python -m snippets"
     print(
-        f"wrote docs/notebooks/{options.key}.ipynb\n\n"
-        "Next: write the loss and its claims in the script, tell the"
-        " paper in the note, then\n"
-        f"  python -m snippets run {options.key}\n"
-        "  make test"
+        f"wrote docs/notebooks/{key}.ipynb\n\n"
+        "Next:\n"
+        f"  1. write the loss and its claims in snippets/{key}.py\n"
+        "     (make lab opens it as a notebook)\n"
+        f"  2. {python} run {key}\n"
+        f"  3. tell the paper in papers/{key}.md; make serve shows it\n"
+        "  4. make test"
     )
+
+
+def _require_terminal(
+    missing: Sequence[str], refuse: Callable[[str], None]
+) -> None:
+    """Refuse, as a wrong call, where nobody can be asked."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        names = ", ".join(missing)
+        refuse(
+            f"the following arguments are required: {names}"
+            " (on a terminal, new asks for them)"
+        )
 
 
 def study(options: argparse.Namespace) -> None:
@@ -199,6 +222,14 @@ def atlas(_: argparse.Namespace) -> None:
         print(f"wrote {path}")
 
 
+def figures(_: argparse.Namespace) -> None:
+    """Compute the interactive figures."""
+    from snippets.study import figures
+
+    for path in figures.write(catalog.ROOT / "docs" / "figures"):
+        print(f"wrote {path}")
+
+
 def parser() -> argparse.ArgumentParser:
     """Describe the commands."""
     main = argparse.ArgumentParser(
@@ -251,20 +282,26 @@ def parser() -> argparse.ArgumentParser:
         "new",
         help="add a paper",
         description="Make papers/KEY.md and snippets/KEY.py from the"
-        " templates, and run them. They pass every check at once.",
+        " templates, and run them. They pass every check at once. On a"
+        " terminal, what is not given is asked for.",
     )
     command.add_argument(
         "key",
+        nargs="?",
         metavar="KEY",
         help="first author and year, as in hinton2015",
     )
+    command.add_argument("--title", help="the paper's title")
     command.add_argument(
-        "--title", required=True, help="the paper's title"
+        "--arxiv", metavar="ID", help="as in 1503.02531"
     )
     command.add_argument(
-        "--arxiv", required=True, metavar="ID", help="as in 1503.02531"
+        "--authors",
+        metavar="NAMES",
+        help="separated by commas, given names first; default: the one"
+        " in KEY",
     )
-    command.set_defaults(act=new)
+    command.set_defaults(act=new, refuse=command.error)
 
     command = commands.add_parser(
         "study",
@@ -283,6 +320,14 @@ def parser() -> argparse.ArgumentParser:
         " write docs/data/atlas.json and its picture.",
     )
     command.set_defaults(act=atlas)
+
+    command = commands.add_parser(
+        "figures",
+        help="compute the interactive figures",
+        description="Write the specifications and the still pictures of"
+        " the interactive figures into docs/figures.",
+    )
+    command.set_defaults(act=figures)
     return main
 
 

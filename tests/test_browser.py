@@ -27,7 +27,7 @@ ARGUMENTS = [
 ]
 PAPERS = load()
 VERDICTS = [verdict for verdicts in harvest(PAPERS).values() for verdict in verdicts]
-SITE_PAGES = ["", "papers/", "lineage/", "claims/", "guide/"]
+SITE_PAGES = ["", "papers/", "paths/", "notation/", "lineage/", "claims/", "guide/"]
 PAPER_PAGES = [f"{folder}/{key}/" for key in PAPERS for folder in ("papers", "notebooks")]
 
 
@@ -146,6 +146,132 @@ def test_papers_are_filtered_and_the_address_keeps_it(page: Page) -> None:
         expect(rows).to_have_count(len(matching))
         page.select_option(f"select[name={name}]", "")
     assert urlsplit(page.url).query == ""
+
+
+def test_papers_are_filtered_by_year_and_verdict_from_the_address(page: Page) -> None:
+    given = {key: {v.verdict for v in VERDICTS if v.paper == key} for key in PAPERS}
+    matching = {
+        "verdict=holds": sum(verdicts == {"holds"} for verdicts in given.values()),
+        "verdict=fails": sum("fails" in verdicts for verdicts in given.values()),
+        "verdict=untested": sum("untested" in verdicts for verdicts in given.values()),
+        "year=2019&verdict=fails": sum(
+            paper.year == 2019 and "fails" in given[key] for key, paper in PAPERS.items()
+        ),
+    }
+    for year in {paper.year for paper in PAPERS.values()}:
+        matching[f"year={year}"] = sum(paper.year == year for paper in PAPERS.values())
+    for query, count in matching.items():
+        page.goto(f"papers/?{query}")
+        expect(page.locator("tbody tr:visible")).to_have_count(count)
+    page.select_option("select[name=year]", "")
+    page.select_option("select[name=verdict]", "untested")
+    assert urlsplit(page.url).query == "verdict=untested"
+
+
+WATCH = """() => {
+  window.found = 0;
+  new MutationObserver(() => { window.found = performance.now(); }).observe(
+    document.querySelector(".md-search-result__list"), { childList: true });
+  document.querySelector("[data-md-component=search-query]").addEventListener(
+    "keyup", () => { window.asked = performance.now(); window.found = 0; }, { capture: true });
+}"""
+"""Note when a key was last let go, and when results last came."""
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted", "among"),
+    [
+        ("知识蒸馏", "hinton2015", 3),
+        ("软标签", "hinton2015", 2),
+        ("软目标", "luo2016", 3),
+        ("温度", "hinton2015", 2),
+        ("注意力", "zagoruyko2017", 2),
+        ("序列级", "kim2016", 2),
+        ("temperature", "hinton2015", 3),
+        ("relation", "park2019", 3),
+        ("Hinton", "hinton2015", 1),
+        ("Adriana Romero", "romero2015", 1),
+        ("1503.02531", "hinton2015", 1),
+        ("arXiv:1904.05068", "park2019", 1),
+        ("kd_loss", "hinton2015", 1),
+    ],
+)
+def test_search_finds_english_chinese_authors_and_ids(
+    page: Page, query: str, wanted: str, among: int
+) -> None:
+    page.goto("")
+    box = page.locator("[data-md-component=search-query]")
+    box.click()
+    box.press_sequentially("loss")  # the index is loaded once this has an answer
+    expect(page.locator(".md-search-result__item").first).to_be_attached(timeout=20_000)
+    page.evaluate(WATCH)
+    box.fill(query)
+    box.press("End")  # an input method lets a key go, too
+    page.wait_for_function("window.found > window.asked")
+    waited = page.evaluate("window.found - window.asked")
+    results = page.locator(".md-search-result__item > a").evaluate_all(
+        "links => links.map(link => new URL(link.href).pathname)"
+    )
+    assert f"/papers/{wanted}/" in results[:among], results[:5]
+    assert waited < 200
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_link_to_a_note_shows_what_it_is_about(
+    page: Page, scheme: Literal["light", "dark"]
+) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.goto("papers/romero2015/")
+    card, paper = page.get_by_role("tooltip"), PAPERS["hinton2015"]
+    link = page.locator("article p a[href='../hinton2015/']").first
+    link.hover()
+    expect(card).to_be_visible()
+    expect(card).to_contain_text(paper.title)
+    expect(card).to_contain_text(paper.summary)
+    expect(card.locator("[lang=zh]")).to_have_text(str(paper.summary_zh))
+    colours = card.evaluate(
+        "card => [card, document.body].map(e => getComputedStyle(e).backgroundColor)"
+    )
+    assert colours[0] == colours[1]
+    card.hover()  # one may point at it, and it stays
+    page.wait_for_timeout(400)
+    expect(card).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(card).to_be_hidden()
+    page.mouse.move(0, 0)
+    link.focus()
+    expect(card).to_be_visible()
+    expect(link).to_have_attribute("aria-describedby", "preview")
+    page.keyboard.press("Tab")
+    expect(link).not_to_have_attribute("aria-describedby", "preview")
+    page.locator(".bar a").first.hover()
+    page.wait_for_timeout(600)
+    expect(card).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    "path", ["papers/hinton2015/", "notebooks/hinton2015/", "claims/", "lineage/", "atlas/"]
+)
+def test_print_is_the_text_alone_and_whole(page: Page, path: str) -> None:
+    page.set_viewport_size({"width": 718, "height": 1000})  # A4 without its margins, at 96 dpi
+    page.emulate_media(media="print", color_scheme="dark")
+    page.goto(path)
+    for part in (".md-header", ".md-sidebar", ".md-footer", ".bar", ".filters", ".headerlink"):
+        for element in page.locator(part).all():
+            expect(element).to_be_hidden()
+    expect(page.locator("article h1")).to_be_visible()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    cut = page.locator("article :is(td, th, img, svg, svg a, pre, .katex)").evaluate_all(
+        """(elements, width) => elements
+          .filter(element => element.getBoundingClientRect().right > width)
+          .map(element => element.outerHTML.slice(0, 90))""",
+        718,
+    )
+    assert cut == []
+    links = page.locator("article p a[href^=http]")
+    for link in links.all()[:5]:
+        after = link.evaluate("link => getComputedStyle(link, '::after').content")
+        assert str(link.get_attribute("href")) in after
 
 
 def test_ledger_is_filtered_from_the_address(page: Page) -> None:

@@ -39,6 +39,11 @@ class TestLoading:
         assert paper.link == "https://arxiv.org/abs/1503.02531"
         assert "## In short" in paper.body
 
+    def test_a_draft_may_lack_its_chinese_summary(self, root):
+        note = NOTE.replace("summary_zh: ", "# ").replace("status: complete", "status: draft")
+        write(root, "hinton2015", note)
+        assert load(root)["hinton2015"].summary_zh is None
+
     def test_ordered_by_year_then_key(self, root):
         write(root, "zzz2014", NOTE.replace("year: 2015", "year: 2014").replace("1503", "1401"))
         write(root, "abc2015", NOTE.replace("1503", "1501"))
@@ -88,6 +93,8 @@ class TestLoading:
         ("status: complete", "status: complete\ncorrects: ba2014", "corrects", "valid list"),
         ("title: Dist", "title: [Dist", "front matter", "not valid YAML"),
         ("---\ntitle", "title", "front matter", "must start with '---'"),
+        ("summary_zh: ", "# ", "front matter", "summary_zh is needed in a complete note"),
+        ("summary_zh: ", "summary_zh: In English. #", "summary_zh", "match"),
         ("## The loss\n", "## Our loss\n", "body", "missing section '## The loss'"),
         ("## In short", "## Cite\n\n## In short", "body", "in this order: In short"),
     ],

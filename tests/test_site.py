@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -184,6 +185,70 @@ def test_claims_belong_to_the_questions_of_their_paper(pages: dict[str, Beautifu
     for row in pages["claims/"].select("tbody tr"):
         questions = PAPERS[str(row["data-paper"])].questions
         assert str(row["data-question"]).split() == list(questions)
+
+
+def test_every_note_is_on_a_reading_path(pages: dict[str, BeautifulSoup]) -> None:
+    article = pages["paths/"].article
+    assert article
+    steps = article.select("ol > li")
+    assert all(len(step.get_text().split(": ", 1)[1].split()) > 5 for step in steps)
+    linked = [str(link["href"]) for step in steps if (link := step.a)]
+    assert set(linked) == {f"../papers/{key}/" for key in PAPERS}
+    for path in article.select("ol"):
+        addresses = [str(link["href"]) for link in path.select("li > a:first-child")]
+        assert len(set(addresses)) == len(addresses) > 1
+        before = path.find_previous_sibling("p")
+        assert before
+        assert before.get_text().startswith("Before you start:")
+
+
+def test_notes_are_named_on_the_paths_as_in_the_navigation(
+    pages: dict[str, BeautifulSoup],
+) -> None:
+    page = pages["paths/"]
+    labels = {
+        str(link["href"]): link.get_text(strip=True)
+        for link in page.select(".md-nav--primary a[href*='papers/']")
+    }
+    for link in page.select("article ol > li > a:first-child"):
+        assert link.get_text() == labels[str(link["href"])]
+
+
+def test_abbreviations_are_explained_outside_formulas(
+    built: tuple[Path, str], pages: dict[str, BeautifulSoup]
+) -> None:
+    glossary = (ROOT / "docs/assets/glossary.md").read_text(encoding="utf-8")
+    terms = dict(re.findall(r"^\*\[(\w+)\]: (.+)$", glossary, flags=re.MULTILINE))
+    assert len(terms) == len(glossary.splitlines()) > 10
+    shown = [mark for page in pages.values() for mark in page.select("abbr")]
+    assert len(shown) > 50
+    for mark in shown:
+        assert mark["title"] == terms[mark.get_text()]
+        assert not mark.find_parent(["code", "pre"])
+        assert not mark.find_parent(class_="arithmatex")
+    assert not list(built[0].rglob("*glossary*"))
+
+
+def test_search_index_holds_each_thing_once(built: tuple[Path, str]) -> None:
+    text = (built[0] / "search" / "search_index.json").read_text(encoding="utf-8")
+    entries = json.loads(text)["docs"]
+    assert not [e["location"] for e in entries if e["location"].startswith("notebooks/")]
+    code = Counter(
+        block for entry in entries for block in re.findall(r"<pre>.*?</pre>", entry["text"], re.S)
+    )
+    assert len(code) > len(PAPERS)
+    assert {block: n for block, n in code.items() if n > 1} == {}
+    for key, paper in PAPERS.items():
+        (head,) = (entry for entry in entries if entry["location"] == f"papers/{key}/")
+        assert head["tags"] == paper.authors
+        assert (paper.arxiv or paper.venue) in head["text"]
+        assert "Notebook" not in head["text"]
+        assert head["text"].replace("\u200b", "").count(str(paper.summary_zh)) == 1
+    for verdict in (verdict for verdicts in VERDICTS.values() for verdict in verdicts):
+        text = escape(verdict.text, quote=False)
+        found = {entry["location"].split("#")[0] for entry in entries if text in entry["text"]}
+        assert f"papers/{verdict.paper}/" in found
+        assert "claims/" not in found
 
 
 def test_links_and_anchors_lead_somewhere(

@@ -38,6 +38,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         {
             "Papers": [
                 {"All papers": "papers.md"},
+                "paths.md",
+                "notation.md",
                 *({label: f"papers/{key}.md"} for key, label in labels.items()),
             ]
         },
@@ -45,7 +47,9 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         {"Notebooks": [{label: f"notebooks/{key}.ipynb"} for key, label in labels.items()]},
         {"Questions": ["questions/index.md", *(f"questions/{name}.md" for name in QUESTIONS)]},
         {"Claims": "claims.md"},
+        {"Figures": "figures.md"},
         {"Atlas": "atlas.md"},
+        {"Study": "study.md"},
         {"Meetings": [f"meetings/{name}.md" for name in MEETINGS]},
         {"Guide": "guide.md"},
     ]
@@ -73,7 +77,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     page.meta.update(paper=paper, template="note.html", description=paper.summary)
     if paper.status != "draft":
         del page.meta["status"]  # the theme would mark it in the navigation
-    return markdown.replace("](../docs/", "](../").replace("](../snippets/", "](../downloads/")
+    markdown = markdown.replace("](../docs/", "](../").replace("](../snippets/", "](../downloads/")
+    return f"<!-- head -->\n\n{markdown}"
 
 
 def _require_pairs(papers: Catalog, folder: Path) -> None:
