@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from papers.catalog import load
+from papers.catalog import ROOT, load
 from papers.ledger import harvest
 from tests.browser import find_browser
 from tests.test_site import build
@@ -342,3 +342,24 @@ def test_scheme_follows_the_system(browser: Browser, address: str) -> None:
             page = context.new_page()
             page.goto("")
             expect(page.locator("body")).to_have_attribute("data-md-color-scheme", scheme)
+
+
+AXE = (ROOT / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
+KINDS = [
+    *("", "papers/", "papers/hinton2015/", "notebooks/hinton2015/", "slides/hinton2015/"),
+    *("claims/", "atlas/", "study/", "figures/", "lineage/", "paths/", "notation/", "guide/"),
+    *("questions/", "questions/data/", "meetings/", "meetings/september-10/"),
+]
+"""One page of each kind."""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", KINDS)
+def test_no_barrier(page: Page, path: str, scheme: Literal["light", "dark"]) -> None:
+    """axe-core finds nothing that keeps a reader out."""
+    page.emulate_media(color_scheme=scheme)
+    page.goto(path)
+    page.wait_for_load_state("networkidle")
+    page.evaluate(AXE)
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    assert not [(v["id"], v["help"], v["nodes"][0]["html"]) for v in found]

@@ -472,8 +472,9 @@ class Cluster:
 
 
 def children(process: subprocess.Popen[str]) -> list[int]:
-    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
-    return [int(pid) for pid in listed.split()]
+    """List the processes that any thread of it has started."""
+    threads = Path(f"/proc/{process.pid}/task").glob("*/children")
+    return [int(pid) for listed in threads for pid in listed.read_text().split()]
 
 
 class TestKilled:
