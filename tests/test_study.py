@@ -364,7 +364,7 @@ class TestRecord:
         assert again.divergence == pytest.approx(known[run].divergence, rel=1e-6)
 
 
-def study(*options: str, **given: object) -> subprocess.Popen[str]:
+def study(*options: str) -> subprocess.Popen[str]:
     """Start the command."""
     return subprocess.Popen(
         [sys.executable, "-m", "snippets", "study", *options],

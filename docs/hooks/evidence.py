@@ -30,6 +30,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Turn every link to a claim into one to its cell, with its verdict."""
+    if not CLAIM.search(markdown):
+        return markdown
     claims = {
         (verdict.paper, verdict.name): verdict
         for verdicts in config.extra["verdicts"].values()

@@ -5,6 +5,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import scikit_posthocs
@@ -92,7 +93,7 @@ def summary(
     """Put what the page shows into plain numbers."""
     teachers = {
         pair: 100
-        * _mean(
+        * fmean(
             [
                 outcome.teacher_accuracy
                 for run, outcome in results.items()
@@ -186,10 +187,6 @@ def _comparison(found: Comparison | None) -> dict[str, Any] | None:
         else None,
         "clear": found.clear,
     }
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def gains_picture(found: Sequence[Line]) -> Figure:
