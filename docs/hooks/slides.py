@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 from mkdocs.utils import get_relative_url
 from nbconvert.exporters import SlidesExporter
 from nbformat import from_dict
@@ -66,7 +67,7 @@ def on_startup(command: Literal["build", "gh-deploy", "serve"], dirty: bool) -> 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add every paper's deck, and what it loads. This runs when all other files are known."""
-    if not commands or commands[-1] == "serve":
+    if not _makes_decks():
         return files
     root = Path(config.docs_dir).parent
     reveal = root / "node_modules" / "reveal.js"
@@ -80,6 +81,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         html = deck(paper, root, partial(_address, key=key, files=files), export)
         files.append(File.generated(config, f"slides/{key}/index.html", content=html))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Tell the bar of a paper that there are slides to link to."""
+    page.meta["slides"] = "paper" in page.meta and _makes_decks()
+    return markdown
+
+
+def _makes_decks() -> bool:
+    return bool(commands) and commands[-1] != "serve"
 
 
 def exporter(root: Path) -> SlidesExporter:

@@ -34,7 +34,8 @@ if importlib.util.find_spec("snippets") is None:
             "this notebook imports its repository's code: clone"
             " {repository}, then: make lab"
         )
-    {command}
+    # Colab has PyTorch and the other large libraries already.
+    %pip install --quiet git+{repository} beartype jaxtyping
 """
 
 
@@ -69,14 +70,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Tell the bar of a paper where Colab finds the notebook, if it does."""
+    """Tell the bar of a paper where Colab finds the notebook, if it does.
+
+    The workflow puts the downloads, which have a set-up cell, on a branch of this name.
+    """
     repository = config.repo_url.rstrip("/").removesuffix(".git") if config.repo_url else ""
     if "paper" in page.meta and repository.startswith(GITHUB):
-        notebook = f"blob/main/docs/notebooks/{page.meta['paper'].key}.ipynb"
-        page.meta["colab"] = {
-            "address": f"{COLAB}{repository.removeprefix(GITHUB)}/{notebook}",
-            "command": setup_command(repository),
-        }
+        notebook = f"blob/notebooks/{page.meta['paper'].key}.ipynb"
+        page.meta["colab"] = f"{COLAB}{repository.removeprefix(GITHUB)}/{notebook}"
     return markdown
 
 
@@ -87,7 +88,7 @@ def with_setup(record: str, repository: str) -> str:
     is made when the site is built, where `repo_url` tells it.
     """
     notebook = json.loads(record)
-    source = SETUP.format(command=setup_command(repository), repository=repository)
+    source = SETUP.format(repository=repository.rstrip("/"))
     cell: dict[str, Any] = {
         "cell_type": "code",
         "execution_count": None,
@@ -100,14 +101,6 @@ def with_setup(record: str, repository: str) -> str:
     # What it says of the script and the record holds for the record alone.
     notebook["metadata"].pop("distillery", None)
     return json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-
-
-def setup_command(repository: str) -> str:
-    """Write the line that makes the scripts importable on Colab.
-
-    Colab has PyTorch and the other large libraries already.
-    """
-    return f"%pip install --quiet git+{repository.rstrip('/')} beartype jaxtyping"
 
 
 def _claims(config: MkDocsConfig) -> list[dict[str, str]]:
