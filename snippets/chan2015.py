@@ -68,19 +68,19 @@ def frame_kd_loss(
 ) -> Float[Tensor, ""]:
     r"""Divergence of the student's from the teacher's frame posteriors.
 
-    $$\frac1N \sum_{b,t} m_{bt} \sum_s P(s \mid o_{b,1:T}, t)
-    \log \frac{P(s \mid o_{b,1:T}, t)}{Q(s \mid o_{b,t-c:t+c})},
+    $$\frac1N \sum_{b,t} m_{bt} \sum_y p(y \mid x_{b,1:L}, t)
+    \log \frac{p(y \mid x_{b,1:L}, t)}{q(y \mid x_{b,t-c:t+c})},
     \qquad N = \sum_{b,t} m_{bt}$$
 
-    $P = \mathrm{softmax}(v)$ has read the whole sequence,
-    $Q = \mathrm{softmax}(z)$ a window of $2c + 1$ frames; the loss
+    $p = \mathrm{softmax}(v)$ has read the whole sequence,
+    $q = \mathrm{softmax}(z)$ a window of $2c + 1$ frames; the loss
     itself does not know what they have read. The temperature is 1.
-    On a real frame the gradient is $(Q - P)/N$, that of the
+    On a real frame the gradient is $(q - p)/N$, that of the
     cross-entropy under the soft alignment.
 
     Args:
-        student_logits: The student's $z$, (B, L, S).
-        teacher_logits: The teacher's $v$, (B, L, S); gets no
+        student_logits: The student's $z$, (B, L, C).
+        teacher_logits: The teacher's $v$, (B, L, C); gets no
             gradient.
         mask: $m$, (B, L); True where there is a real frame.
 
@@ -99,8 +99,8 @@ def frame_kd_loss(
     """
     require_samples(student_logits=student_logits)
     require_true(mask=mask)
-    log_q = log_probabilities(student_logits, mask)  # log Q, (B, L, S)
-    log_p = log_probabilities(teacher_logits.detach(), mask)  # log P
+    log_q = log_probabilities(student_logits, mask)  # log q, (B, L, C)
+    log_p = log_probabilities(teacher_logits.detach(), mask)  # log p
     return real_mean(kl_divergence(log_p, log_q), mask)
 
 
@@ -113,7 +113,7 @@ def frame_kd_loss(
 # $3^9 = 19{,}683$ sequences, and every expectation below is a sum over
 # all of them: no sampling, no error.
 #
-# The *teacher* is the exact posterior $P(s_t \mid o_{1:9})$ by the
+# The *teacher* is the exact posterior $p(y_t \mid x_{1:9})$ by the
 # forward-backward algorithm. No network that reads the whole sequence
 # can do better. The *student* sees the frames from $t - c$ to $t + c$,
 # fewer at the two ends.
@@ -140,8 +140,8 @@ EMISSION = circulant(0.7, 0.2, 0.1)
 def posterior(
     sequences: Tensor, transition: Tensor = TRANSITION
 ) -> tuple[Tensor, Tensor]:
-    """Forward-backward: P(s_t | o) (n, L, S), and P(o) (n,)."""
-    seen = EMISSION.T[sequences]  # P(o_t | s), (n, L, S)
+    """Forward-backward: p(y_t | x) (n, L, C), and p(x) (n,)."""
+    seen = EMISSION.T[sequences]  # p(x_t | y), (n, L, C)
     forward = [seen[:, 0] / STATES]
     for frame in seen[:, 1:].unbind(1):
         forward.append(forward[-1] @ transition * frame)
@@ -149,7 +149,7 @@ def posterior(
     for frame in seen[:, 1:].flip(1).unbind(1):
         backward.append((backward[-1] * frame) @ transition.T)
     joint = torch.stack(forward, 1) * torch.stack(backward[::-1], 1)
-    total = joint.sum(-1, keepdim=True)  # P(o), at every frame
+    total = joint.sum(-1, keepdim=True)  # p(x), at every frame
     return joint / total, total[:, 0, 0]
 
 
@@ -167,12 +167,12 @@ def number(sequences: Tensor) -> Tensor:
 
 
 SEQUENCES = all_sequences()
-TEACHER, CHANCE = posterior(SEQUENCES)  # (n, L, S), (n,)
+TEACHER, CHANCE = posterior(SEQUENCES)  # (n, L, C), (n,)
 
 
 @functools.cache
 def window_posterior(width: int) -> Tensor:
-    """P(s_t | o from t - width to t + width), (n, L, S).
+    """p(y_t | x from t - width to t + width), (n, L, C).
 
     It is computed from the windows alone: a window of a stationary
     hidden Markov model is a shorter sequence of the same model.
@@ -198,8 +198,8 @@ def expected(values: Tensor) -> Tensor:
 # labels, is the mean of the teacher's posteriors over all sequences
 # that contain the window. By the tower property of conditional
 # expectation, that mean is
-# $\mathbb E[P(s \mid o_{1:T}) \mid \text{window}]
-# = P(s \mid \text{window})$. It is also what infinitely many *hard*
+# $\mathbb E[p(y \mid x_{1:L}) \mid \text{window}]
+# = p(y \mid \text{window})$. It is also what infinitely many *hard*
 # labels, the true states, would teach. So a soft label cannot make a
 # window student better in the end. It can only get it there sooner.
 
@@ -210,14 +210,14 @@ CODES = number(SEQUENCES[:, MIDDLE - 1 : MIDDLE + 2])
 
 
 def mean_by_window(labels: Tensor) -> Tensor:
-    """Average labels (n, S) over each window's sequences: (27, S)."""
+    """Average labels (n, C) over each window's sequences: (27, C)."""
     zeros = torch.zeros(WINDOWS, STATES, dtype=torch.float64)
     total = zeros.index_add(0, CODES, CHANCE[:, None] * labels)
     return total / WINDOW_CHANCE[:, None]
 
 
 WINDOW_TRUTH, WINDOW_CHANCE = posterior(all_sequences(3))
-WINDOW_TRUTH = WINDOW_TRUTH[:, 1]  # P(s | window), (27, S)
+WINDOW_TRUTH = WINDOW_TRUTH[:, 1]  # p(y | window), (27, C)
 
 
 @claim(
@@ -240,9 +240,9 @@ def same_optimum() -> Evidence:
 # **The floor.** Let $q$ be any student of the window. Its expected
 # loss splits in two:
 #
-# $$\mathbb E\,\mathrm{KL}\big(P(s \mid o_{1:T}) \,\|\, q\big)
-# = \underbrace{I(s; o_{1:T} \mid \text{window})}_{\text{the floor}}
-# + \mathbb E\,\mathrm{KL}\big(P(s \mid \text{window}) \,\|\, q\big).$$
+# $$\mathbb E\,\mathrm{KL}\big(p(y \mid x_{1:L}) \,\|\, q\big)
+# = \underbrace{I(y; x_{1:L} \mid \text{window})}_{\text{the floor}}
+# + \mathbb E\,\mathrm{KL}\big(p(y \mid \text{window}) \,\|\, q\big).$$
 #
 # The first term does not contain the student. It is how much the rest
 # of the sequence still says about the state, once the window is known.
@@ -258,7 +258,7 @@ def entropy(p: Tensor) -> Tensor:
 
 
 def floor(width: int) -> float:
-    """I(s; all | window) = H(s | window) − H(s | all), per frame."""
+    """I(y; all | window) = H(y | window) − H(y | all), per frame."""
     left = entropy(window_posterior(width)) - entropy(TEACHER)
     return expected(left).mean().item()
 
@@ -400,8 +400,8 @@ def wider_windows(samples: int = 3000) -> Evidence:
 # **Why should soft labels need fewer?** Both kinds average to the same
 # table, but a soft label scatters less around it. To first order in
 # $1/n$ the distance from the optimum is
-# $\frac{1}{2n} \sum_{w,s} \mathrm{Var}(\text{label}_s \mid w) /
-# P(s \mid w)$. For true states the sum is 27 · (3 − 1). For soft labels
+# $\frac{1}{2n} \sum_{w,y} \mathrm{Var}(\text{label}_y \mid w) /
+# p(y \mid w)$. For true states the sum is 27 · (3 − 1). For soft labels
 # we compute it exactly, so the factor is known before it is measured.
 
 
@@ -417,7 +417,7 @@ def wrong_teacher() -> Tensor:
 
 
 def distance(students: Tensor) -> Tensor:
-    """Exact KL(P(s | window) ‖ student), (…, 27, S) to (…)."""
+    """Exact KL(p(y | window) ‖ student), (…, 27, C) to (…)."""
     truth = WINDOW_TRUTH.log().expand_as(students)
     return kl_divergence(truth, students.log()) @ WINDOW_CHANCE
 
@@ -550,7 +550,7 @@ def wrong_teacher_crosses_over() -> Evidence:
 # %% [markdown]
 # **The most likely state is not a label.** A *hard* alignment by the
 # teacher keeps only its best state at each frame. Its average is not
-# $P(s \mid \text{window})$, and no number of frames repairs that. For
+# $p(y \mid \text{window})$, and no number of frames repairs that. For
 # some windows a certain state is never the teacher's best one. There
 # the student's probability for it tends to 0, and the divergence to
 # infinity.

@@ -132,7 +132,8 @@ def adversarial_loss(
     r"""Reward features that pass for the teacher's.
 
     $$\mathcal L_{\mathrm{adv}} = \frac1B \sum_b -\log
-    D\big(h^{\mathrm{shared}}_b\big), \qquad D = \sigma(\text{logit})$$
+    \mathrm{Disc}\big(h^{\mathrm{shared}}_b\big), \qquad
+    \mathrm{Disc} = \sigma(\text{logit})$$
 
     Our reconstruction, in the form that does not saturate: its
     gradient is largest where the discriminator is sure.
@@ -163,8 +164,9 @@ def discriminator_loss(
 ) -> Float[Tensor, ""]:
     r"""Cross-entropy of the discriminator, teacher against student.
 
-    $$-\frac1{B_T} \sum_b \log D\big(h^T_b\big) - \frac1{B_S} \sum_b
-    \log\big(1 - D(h^{\mathrm{shared}}_b)\big)$$
+    $$-\frac1{B_T} \sum_b \log \mathrm{Disc}\big(h^T_b\big) -
+    \frac1{B_S} \sum_b
+    \log\big(1 - \mathrm{Disc}(h^{\mathrm{shared}}_b)\big)$$
 
     Our reconstruction. Nothing is detached: both arguments come from
     the discriminator, which learns from both. Detach the *features*.
@@ -207,15 +209,15 @@ def orthogonality_loss(
 ) -> Float[Tensor, ""]:
     r"""Mean squared cosine between shared and private features.
 
-    $$\mathcal L_{\mathrm{orth}} = \frac1{k\,m} \big\|\bar H_s^\top
-    \bar H_p\big\|_F^2$$
+    $$\mathcal L_{\mathrm{orth}} = \frac1{d\,d'}
+    \big\|\bar h^{\mathrm{shared}\top}\, \bar h'\big\|_F^2$$
 
-    $\bar H$ are the features over the batch, each column divided by
+    $\bar h$ are the features over the batch, each column divided by
     its length and not centred. Our reconstruction; the scale is ours.
 
     Args:
-        shared: $H_s$, the student's shared features, (B, k).
-        private: $H_p$, its private features, (B, m).
+        shared: The student's $h^{\mathrm{shared}}$, (B, d).
+        private: Its private features $h'$, (B, d').
 
     Returns:
         A scalar in [0, 1], the same for any scale of a column. It is
@@ -229,9 +231,9 @@ def orthogonality_loss(
     Source: our reconstruction, from the abstract.
     """
     require_samples(2, shared=shared, private=private)
-    s = unit_columns(full_precision(shared))  # (B, k)
-    p = unit_columns(full_precision(private))  # (B, m)
-    return (s.T @ p).square().mean()  # (k, m) cosines
+    s = unit_columns(full_precision(shared))  # (B, d)
+    p = unit_columns(full_precision(private))  # (B, d')
+    return (s.T @ p).square().mean()  # (d, d') cosines
 
 
 # %% [markdown]

@@ -68,7 +68,7 @@ def similarities(own: Tensor, teacher: Tensor, queue: Tensor) -> Tensor:
 
     All rows are of length 1, so the entries are cosines.
     """
-    itself = (own * teacher).sum(-1, keepdim=True)  # z · z^T, (B, 1)
+    itself = (own * teacher).sum(-1, keepdim=True)  # s · t, (B, 1)
     return torch.cat([itself, own @ queue.mT], dim=-1)  # (B, K+1)
 
 
@@ -83,19 +83,19 @@ def seed_loss(
 ) -> Float[Tensor, ""]:
     r"""Cross-entropy of two distributions over similar images.
 
-    $$-\frac1B \sum_b \sum_{j=0}^{K} p^T_{bj} \log p^S_{bj}, \qquad
-    p^{\{S,T\}}_b = \mathrm{softmax}\big([z_b \cdot z^T_b,\;
-    z_b \cdot d_1, \dots, z_b \cdot d_K] / \tau_{\{S,T\}}\big)$$
+    $$-\frac1B \sum_b \sum_{j=0}^{K} p_{bj} \log q_{bj}, \qquad
+    q_b = \mathrm{softmax}\big([s_b \cdot t_b,\;
+    s_b \cdot d_1, \dots, s_b \cdot d_K] / \tau_S\big)$$
 
-    with $z_b$ the student's or the teacher's embedding. All are
-    scaled to length 1 here; a zero row stays zero, and its
-    distribution is uniform without a gradient.
+    and $p$ likewise, with the teacher's $t_b$ in place of $s_b$ and
+    $\tau_T$. All embeddings are scaled to length 1 here; a zero row
+    stays zero, and its distribution is uniform without a gradient.
 
     Args:
-        student: The student's embeddings $z^S$, (B, d).
-        teacher: The teacher's $z^T$ of the same images, (B, d); gets
-            no gradient.
-        queue: The teacher's $d_j$ of earlier images, (K, d); gets no
+        student: The student's embeddings $s$, (B, D).
+        teacher: The teacher's $t$ of the same images, (B, D); gets no
+            gradient.
+        queue: The teacher's $d_j$ of earlier images, (K, D); gets no
             gradient. Enqueue the batch after the loss, not before.
         student_temperature: The $\tau_S$. 0.2 as in the paper and the
             authors' training script.
@@ -103,7 +103,7 @@ def seed_loss(
             reported; the authors' script has 1e-4.
 
     Returns:
-        A scalar in nats. It is never below the entropy of $p^T$.
+        A scalar in nats. It is never below the entropy of $p$.
 
     Raises:
         TypeError: shapes that do not fit, or embeddings that are no
@@ -118,12 +118,12 @@ def seed_loss(
         teacher_temperature=teacher_temperature,
     )
     require_samples(student=student, teacher=teacher, queue=queue)
-    s = directions(full_precision(student))  # z^S
+    s = directions(full_precision(student))  # the paper's z^S
     t = directions(full_precision(teacher).detach()).to(s.dtype)  # z^T
-    d = directions(full_precision(queue).detach()).to(s.dtype)  # D
-    p = (similarities(t, t, d) / teacher_temperature).softmax(-1)  # p^T
+    d = directions(full_precision(queue).detach()).to(s.dtype)  # d_j
+    p = (similarities(t, t, d) / teacher_temperature).softmax(-1)  # p
     q = similarities(s, t, d) / student_temperature
-    return -(p * q.log_softmax(-1)).sum(-1).mean()  # −Σ p^T log p^S
+    return -(p * q.log_softmax(-1)).sum(-1).mean()  # −Σ p log q
 
 
 # %% [markdown]

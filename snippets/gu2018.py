@@ -120,8 +120,8 @@ def reverse_cross_entropy(
 ) -> Float[Tensor, ""]:
     r"""How unlikely the student's words are for the teacher.
 
-    $$\mathcal L = -\frac1N \sum_{b,t} m_{bt} \sum_{v \in V}
-    q(v \mid x_b) \, \log p(v \mid \hat y_{b,<t}, x_b),
+    $$\mathcal L = -\frac1N \sum_{b,t} m_{bt} \sum_{k \in V}
+    q(k \mid x_b) \, \log p(k \mid \hat y_{b,<t}, x_b),
     \qquad N = \sum_{b,t} m_{bt}$$
 
     The teacher must have read the student's output $\hat y$. The
@@ -150,7 +150,7 @@ def reverse_cross_entropy(
     require_true(mask=mask)
     log_q = log_probabilities(student_logits, mask)  # (B, L, V)
     log_p = log_probabilities(teacher_logits.detach(), mask)
-    per_token = cross_entropy(log_q, log_p)  # −Σ_v q log p, (B, L)
+    per_token = cross_entropy(log_q, log_p)  # −Σ_k q log p, (B, L)
     return real_mean(per_token, mask)
 
 
@@ -161,8 +161,9 @@ def reverse_cross_entropy(
 # right. The best parallel model says A or B at each place, by a coin:
 # half of its sentences are AA or BB. The more variants and the longer
 # the sentence, the worse. In general, what is lost is the *total
-# correlation* $\sum_t H(y_t) - H(y)$: how much the words know of each
-# other. No training and no size of a parallel model wins it back.
+# correlation* $\sum_t \mathcal H(y_t) - \mathcal H(y)$: how much the
+# words know of each other. No training and no size of a parallel model
+# wins it back.
 
 
 # %%

@@ -73,7 +73,7 @@ def attention_loss(
 ) -> Float[Tensor, ""]:
     r"""Squared error of the attention scores, before the softmax.
 
-    $$\mathcal L_{\mathrm{attn}} = \frac1h \sum_{i=1}^{h}
+    $$\mathcal L_{\mathrm{attn}} = \frac1{A_h} \sum_{i=1}^{A_h}
     \mathrm{MSE}\big(A_i^S,\, A_i^T\big)$$
 
     The mean runs over the entries whose query and key are both real.
@@ -82,10 +82,10 @@ def attention_loss(
     as equal.
 
     Args:
-        student_scores: The student's $A^S$, (B, h, L, L), queries
+        student_scores: The student's $A^S$, (B, A_h, L, L), queries
             before keys.
-        teacher_scores: The teacher's $A^T$, as many heads, (B, h, L,
-            L); they get no gradient.
+        teacher_scores: The teacher's $A^T$, as many heads, (B, A_h,
+            L, L); they get no gradient.
         mask: True for real tokens, (B, L).
 
     Returns:
@@ -116,13 +116,14 @@ def hidden_loss(
     r"""Squared error of the states of one layer.
 
     $$\mathcal L_{\mathrm{hidn}} =
-    \mathrm{MSE}\big(H^S W_h,\, H^T\big)$$
+    \mathrm{MSE}\big(H^S R,\, H^T\big)$$
 
     The mean runs over real tokens and over the width. Where the student
-    is narrower, pass $H^S W_h$, with a learned matrix $W_h$.
+    is narrower, pass $H^S R$, with a learned matrix $R$ (the
+    paper's $W_h$).
 
     Args:
-        student_hidden: The student's $H^S W_h$, (B, L, d).
+        student_hidden: The student's $H^S R$, (B, L, d).
         teacher_hidden: The teacher's $H^T$, (B, L, d); gets no
             gradient.
         mask: True for real tokens, (B, L).

@@ -78,11 +78,11 @@ def word_kd_loss(
     r"""Cross-entropy of the student under the teacher, word by word.
 
     $$\mathcal L_{\mathrm{WORD\text{-}KD}} = -\frac1N \sum_{b,j}
-    m_{bj} \sum_{k \in V} p(t_{bj} = k \mid s_b, t_{b,<j}) \,
-    \log q(t_{bj} = k \mid s_b, t_{b,<j}), \qquad
+    m_{bj} \sum_{k \in V} p(y_{bj} = k \mid x_b, y_{b,<j}) \,
+    \log q(y_{bj} = k \mid x_b, y_{b,<j}), \qquad
     N = \sum_{b,j} m_{bj}$$
 
-    Both models read the same prefix $t_{<j}$: that of the reference
+    Both models read the same prefix $y_{<j}$: that of the reference
     for plain word-level distillation, that of the teacher's output
     for a mixture of both levels. The temperature is 1. A word that
     the teacher excludes (logit −∞) contributes 0.
@@ -120,7 +120,7 @@ def sequence_kd_loss(
     r"""Negative log-likelihood of the teacher's own output.
 
     $$\mathcal L_{\mathrm{SEQ\text{-}KD}} \approx -\frac1N
-    \sum_{b,j} m_{bj} \log q(\hat y_{bj} \mid s_b, \hat y_{b,<j}),
+    \sum_{b,j} m_{bj} \log q(\hat y_{bj} \mid x_b, \hat y_{b,<j}),
     \qquad N = \sum_{b,j} m_{bj}$$
 
     The student must have read the prefixes of $\hat y$. With a
@@ -177,7 +177,7 @@ def divergence(p: Tensor, model: TabularModel) -> Tensor:
 
 # %% [markdown]
 # **Sequence level is word level, along the teacher's sentences.** In
-# full, the sequence-level loss is $-\sum_t p(t) \log q(t)$, a sum over
+# full, the sequence-level loss is $-\sum_y p(y) \log q(y)$, a sum over
 # all sentences. By the chain rule it equals the word-level loss, if
 # its prefixes are drawn from the teacher. So two things change: whose
 # prefixes the student sees, and then, in practice, that one sentence

@@ -90,14 +90,14 @@ def encoder(channels: int, factors: int) -> nn.Sequential:
 class Paraphraser(nn.Module):
     r"""Autoencoder of the teacher's feature maps.
 
-    $$\min_P \| x - P(x) \|_2^2, \qquad F_T = \mathrm{enc}(x), \quad
+    $$\min_P \| t - P(t) \|_2^2, \qquad F_T = \mathrm{enc}(t), \quad
     P = \mathrm{dec} \circ \mathrm{enc}$$
 
-    `encode` gives the teacher's factor $F_T$, (B, C, H, W) →
-    (B, k·C, H, W); calling the module gives the reconstruction.
+    `encode` gives the teacher's factor $F_T$, (B, d, H, W) →
+    (B, k·d, H, W); calling the module gives the reconstruction.
 
     Args:
-        channels: Channels $C$ of the teacher's feature maps.
+        channels: Channels $d$ of the teacher's feature maps.
         rate: The paraphrase rate $k$, above 0; 0.5 as in the code.
 
     Raises:
@@ -134,10 +134,10 @@ class Paraphraser(nn.Module):
 
 
 class Translator(nn.Module):
-    r"""The student's encoder, $F_S = \mathrm{translator}(x_S)$.
+    r"""The student's encoder, $F_S = \mathrm{translator}(s)$.
 
-    Maps the student's feature maps (B, C_s, H, W) to a factor of as
-    many channels as the teacher's, (B, k·C, H, W). Trained with the
+    Maps the student's feature maps $s$, (B, d_s, H, W), to a factor of
+    as many channels as the teacher's, (B, k·d, H, W). Trained with the
     student, thrown away afterwards.
 
     Args:
@@ -180,13 +180,13 @@ def factor_transfer_loss(
     paper adds β times this to the cross-entropy.
 
     Args:
-        student_factor: The translator's $F_S$, (B, m, H, W).
+        student_factor: The translator's $F_S$, (B, k·d, H, W).
         teacher_factor: The paraphraser's $F_T$, the same shape; gets
             no gradient.
         p: The norm of the difference, at least 1; 1 in the code.
         variant: "paper" is the formula above. "code" is the mean over
             all entries of the absolute difference to the power p: for
-            p = 1 the paper's value divided by $n = mHW$. The authors'
+            p = 1 the paper's value divided by $n = kdHW$. The authors'
             β = 500 belongs to it.
 
     Returns:
@@ -319,9 +319,9 @@ def channel_mean_is_not_factor_transfer() -> Evidence:
 # %% [markdown]
 # ## What is a paraphraser?
 #
-# Take everything away but its task: a linear encoder from $C$ to $m$
+# Take everything away but its task: a linear encoder from $d$ to $k d$
 # channels, a linear decoder back, squared error. Eckart and Young
-# answered this in 1936. The best decoder spans the $m$ leading
+# answered this in 1936. The best decoder spans the $k d$ leading
 # principal directions of the features, and the error that remains is
 # the sum of the other eigenvalues. So a linear paraphraser *is*
 # principal component analysis, up to an invertible mixing of its
@@ -349,15 +349,15 @@ def centred_pixels() -> Tensor:
 def linear_paraphraser(X: Tensor, size: int) -> tuple[float, Tensor]:
     """Fit encoder and decoder by alternating least squares.
 
-    Returns the squared error, summed, and the decoder, (size, C).
+    Returns the squared error, summed, and the decoder, (size, d).
     """
-    S = X.T @ X  # (C, C): all that the error depends on
+    S = X.T @ X  # (d, d): all that the error depends on
     D = torch.randn(
         size, X.shape[1], generator=seeded(1), dtype=X.dtype
     )
     for _ in range(300):
         # The best encoder for D, then the best decoder for it.
-        E = torch.linalg.solve(D @ D.T, D).T  # (C, size)
+        E = torch.linalg.solve(D @ D.T, D).T  # (d, size)
         D = torch.linalg.solve(E.T @ S @ E, E.T @ S)
         D = torch.linalg.qr(D.T).Q.T  # another basis, the same span
     return (X - X @ D.T @ D).square().sum().item(), D

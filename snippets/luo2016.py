@@ -163,8 +163,8 @@ def neuron_loss(
     goes to the student only.
 
     Args:
-        student: The student's outputs $g(I)$, (B, m).
-        teacher: The teacher's selected neurons $f$, (B, m); get no
+        student: The student's outputs $g(I)$, (B, d).
+        teacher: The teacher's selected neurons $f$, (B, d); get no
             gradient.
 
     Returns:

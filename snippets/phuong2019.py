@@ -1070,9 +1070,9 @@ def hard_labels_leave_the_projection() -> Evidence:
 # %% [markdown]
 # **A task on other inputs leaves the span.** Weight decay adds a
 # multiple of $w$ to the gradient, which lies in the span already: the
-# student stays there, only smaller. A second task with $m$ inputs of
+# student stays there, only smaller. A second task with $k$ inputs of
 # its own pulls along *those*. While both tasks can be solved at once
-# ($n + m \le d$), the weights of their losses do not matter: gradient
+# ($n + k \le d$), the weights of their losses do not matter: gradient
 # descent ends at the shortest vector that solves both. The
 # distillation loss is still zero, and does not notice.
 #

@@ -54,7 +54,7 @@ from snippets.lab.train import accuracy, fit, fit_classifier
 # %% [markdown]
 # ## The loss
 #
-# $u_h$ is the teacher up to its hint layer, $v_g$ the student up to
+# $u_h$ is the teacher up to its hint layer, $s_g$ the student up to
 # its guided layer, $r$ the regressor. The student's feature maps may
 # be thinner than the teacher's, and larger; a convolution with the
 # right kernel makes them meet.
@@ -64,7 +64,7 @@ from snippets.lab.train import accuracy, fit, fit_classifier
 class Regressor(nn.Module):
     r"""Maps the student's feature maps to the size of the teacher's.
 
-    $$r(v)_{o} = b_o + \sum_c W_{oc} * v_c, \qquad
+    $$r(s)_{o} = b_o + \sum_c K_{oc} * s_c, \qquad
     H' = H - k + 1, \quad W' = W - k + 1$$
 
     One convolution with bias, of stride 1 and without padding. The
@@ -140,18 +140,18 @@ def hint_loss(
     r"""Squared distance of the regressor's output from the hint.
 
     $$\mathcal L_{HT} = \frac1B \sum_b \tfrac12 \big\| u_h(x_b) -
-    r(v_g(x_b)) \big\|^2$$
+    r(s_g(x_b)) \big\|^2$$
 
-    The norm sums over the $N = C H W$ elements of a sample. Later
-    repositories take the mean of the squared difference over all $B N$
-    elements instead, so code = paper · 2/N: the same weight then means
+    The norm sums over the $n = C H W$ elements of a sample. Later
+    repositories take the mean of the squared difference over all $B n$
+    elements instead, so code = paper · 2/n: the same weight then means
     something else.
 
     The value is symmetric in the two tensors. The gradient is not: it
     goes to the student only.
 
     Args:
-        student_features: The regressor's output $r(v_g)$, (B, …).
+        student_features: The regressor's output $r(s_g)$, (B, …).
         teacher_features: The hint $u_h$, (B, …), of the same shape;
             gets no gradient.
         variant: `paper`, half the squared norm of a sample, mean over
@@ -170,7 +170,7 @@ def hint_loss(
     """
     require_samples(student_features=student_features)
     u = full_precision(teacher_features).detach()  # u_h
-    r = full_precision(student_features)  # r(v_g)
+    r = full_precision(student_features)  # r(s_g)
     error = (u - r).square()  # (B, …)
     if variant == "code":
         return error.mean()
@@ -180,7 +180,7 @@ def hint_loss(
 # %% [markdown]
 # ## Exact checks
 #
-# **Three losses under one name.** The paper's norm sums over all $N =
+# **Three losses under one name.** The paper's norm sums over all $n =
 # CHW$ elements of a sample. Later code takes their mean. The authors'
 # own code halves the squared error and sums it over *axis 1* alone.
 # Its maps are stored as (C, H, W, B), so that axis is the height: a
@@ -555,8 +555,8 @@ def student_learns_when_free(
 #
 # Stage 1 trains the student up to its guided layer, by the hint.
 # Stage 2 drops the regressor and trains the whole student by eq. 2,
-# $\mathcal H(y, P_S) + \lambda\, \mathcal H(P_T^\tau, P_S^\tau)$,
-# with $\tau = 3$ and $\lambda = 4$. (In the paper $\lambda$ falls to
+# $\mathcal H(y, q_1) + \lambda\, \mathcal H(p_T, q_T)$,
+# with $T = 3$ and $\lambda = 4$. (In the paper $\lambda$ falls to
 # 1; here it stays.) *KD alone* is stage 2 with the steps of both.
 #
 # Our student is thin and deep: ten layers of 24 units, the fifth one
@@ -609,7 +609,7 @@ class SideBySide(nn.Module):
 # %%
 DEPTH, WIDTH = 10, 24
 EPOCHS, RATE = 25, 7e-3  # of each stage
-TEMPERATURE, WEIGHT = 3.0, 4.0  # τ and λ of eq. 2
+TEMPERATURE, WEIGHT = 3.0, 4.0  # T and λ of eq. 2
 
 Start = Literal["paper", "he"]
 Hint = Literal["none", "teacher", "untrained"]
@@ -675,7 +675,7 @@ def kd_stage(
         y = train.labels[batch].repeat(copies)
         v = soft[batch].repeat(copies, 1)
         hard = nn.functional.cross_entropy(z, y)
-        # kd_loss carries τ², which the paper's eq. 2 does not.
+        # kd_loss carries T², which the paper's eq. 2 does not.
         kd = kd_loss(z, v, temperature=TEMPERATURE) / TEMPERATURE**2
         return copies * (hard + WEIGHT * kd)
 

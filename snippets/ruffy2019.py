@@ -90,7 +90,7 @@ def rkd_objective(
         student_features: The student's features before its last
             layer, (B, Ds).
         teacher_features: The teacher's, (B, Dt); get no gradient.
-        alpha: The $\lambda$, share of the soft targets, in [0, 1].
+        alpha: The $\lambda$, weight of the soft targets, in [0, 1].
         temperature: The $T$ of both softmaxes.
         distance_weight: The $w_D$, at least 0.
         angle_weight: The $w_A$, at least 0.

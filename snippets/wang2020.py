@@ -80,20 +80,20 @@ def attention_loss(
 ) -> Float[Tensor, ""]:
     r"""Divergence of the student's attention from the teacher's.
 
-    $$\mathcal L_{\mathrm{AT}} = \frac{1}{A_h |x|}
-    \sum_{a=1}^{A_h} \sum_{t=1}^{|x|} \mathrm{KL}\big(A^T_{a,t} \,\|\,
-    A^S_{a,t}\big)$$
+    $$\mathcal L_{\mathrm{AT}} = \frac{1}{A_h N}
+    \sum_{a=1}^{A_h} \sum_{i=1}^{N} \mathrm{KL}\big(A^T_{a,i} \,\|\,
+    A^S_{a,i}\big)$$
 
-    The sum in KL runs over the real keys, $t$ over the $|x|$ real
+    The sum in KL runs over the real keys, $i$ over the $N$ real
     tokens of a sentence; then comes the mean over the sentences. What
     stands at padding has no influence. A student's probability below
     the smallest normal number of its dtype counts as that number.
 
     Args:
         student_attention: The student's $A^S$ after the softmax,
-            (B, h, L, L), queries before keys.
+            (B, A_h, L, L), queries before keys.
         teacher_attention: The teacher's $A^T$, as many heads,
-            (B, h, L, L); gets no gradient.
+            (B, A_h, L, L); gets no gradient.
         mask: True for real tokens, (B, L). A sentence without any is
             left out.
 
@@ -128,9 +128,9 @@ def value_relation_loss(
 ) -> Float[Tensor, ""]:
     r"""Divergence of the student's value relations from the teacher's.
 
-    $$\mathcal L_{\mathrm{VR}} = \frac{1}{A_h |x|}
-    \sum_{a=1}^{A_h} \sum_{t=1}^{|x|} \mathrm{KL}\big(
-    \mathrm{VR}^T_{a,t} \,\|\, \mathrm{VR}^S_{a,t}\big), \qquad
+    $$\mathcal L_{\mathrm{VR}} = \frac{1}{A_h N}
+    \sum_{a=1}^{A_h} \sum_{i=1}^{N} \mathrm{KL}\big(
+    \mathrm{VR}^T_{a,i} \,\|\, \mathrm{VR}^S_{a,i}\big), \qquad
     \mathrm{VR}_a = \mathrm{softmax}\Big(
     \frac{V_a V_a^\top}{\sqrt{d}}\Big)$$
 
@@ -138,10 +138,10 @@ def value_relation_loss(
     `attention_loss`.
 
     Args:
-        student_values: The student's $V^S$, (B, h, L, d), where $d$ is
-            the width of one head.
+        student_values: The student's $V^S$, (B, A_h, L, d), where $d$
+            is the width of one head.
         teacher_values: The teacher's $V^T$, as many heads, of any
-            width, (B, h, L, d'); get no gradient.
+            width, (B, A_h, L, d'); get no gradient.
         mask: True for real tokens, (B, L). A sentence without any is
             left out.
 
@@ -166,9 +166,9 @@ def value_relation_loss(
 
 
 def log_relation(values: Tensor, mask: Tensor) -> Tensor:
-    """Relate values (B, h, L, d): the logarithm of VR, (B, h, L, L)."""
+    """Relate values (B, A_h, L, d): log VR, (B, A_h, L, L)."""
     V = values.masked_fill(~mask[:, None, :, None], 0)
-    scores = V @ V.mT / V.shape[-1] ** 0.5  # (B, h, L, L)
+    scores = V @ V.mT / V.shape[-1] ** 0.5  # (B, A_h, L, L)
     # An empty sentence keeps its keys: a softmax of nothing is NaN.
     keys = mask | ~mask.any(-1, keepdim=True)  # (B, L)
     return scores.masked_fill(
@@ -177,7 +177,7 @@ def log_relation(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def mean_of_rows(rows: Tensor, mask: Tensor) -> Tensor:
-    """Average (B, h, L) over heads, real tokens, and sentences."""
+    """Average (B, A_h, L) over heads, real tokens, and sentences."""
     each = (rows.mean(1) * mask).sum(-1) / mask.sum(-1).clamp(min=1)
     return each.sum() / mask.any(-1).sum()
 
@@ -200,7 +200,7 @@ def random_heads() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def states(heads: Tensor) -> Tensor:
-    """Put the heads side by side: (B, h, L, d) to (B, L, h·d)."""
+    """Put the heads side by side: (B, A_h, L, d) to (B, L, A_h·d)."""
     return heads.transpose(1, 2).flatten(2)
 
 

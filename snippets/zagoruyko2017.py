@@ -81,10 +81,10 @@ def attention_map(
 ) -> Float[Tensor, "batch height width"]:
     r"""Sum of the channels' absolute values, to the power p.
 
-    $$F^p_{\mathrm{sum}}(A) = \sum_{c=1}^{C} |A_c|^p$$
+    $$F^p_{\mathrm{sum}}(A) = \sum_{c=1}^{d} |A_c|^p$$
 
     Args:
-        features: A layer's output $A$, (B, C, H, W).
+        features: A layer's output $A$, (B, d, H, W).
         p: The power, at least 1; 2 is the paper's choice. The higher,
             the more the largest activation counts.
 
@@ -92,7 +92,7 @@ def attention_map(
         The map, (B, H, W): never negative, not normalised.
 
     Raises:
-        TypeError: features that are no floats, or not (B, C, H, W).
+        TypeError: features that are no floats, or not (B, d, H, W).
         ValueError: p below 1 or not finite; an empty batch.
 
     Source: §3.1 of the paper.
@@ -130,8 +130,8 @@ def attention_transfer_loss(
     pairs to the cross-entropy.
 
     Args:
-        student_features: The student's $A_S$, (B, C_s, H, W).
-        teacher_features: The teacher's $A_T$, (B, C_t, H, W); gets no
+        student_features: The student's $A_S$, (B, d_s, H, W).
+        teacher_features: The teacher's $A_T$, (B, d_t, H, W); gets no
             gradient. Pool the larger map first where sizes differ.
         p: The power in the map; see `attention_map`.
         variant: "paper" is the formula above. "code" is the authors'
@@ -418,10 +418,10 @@ def gradient_loss_needs_double_backward() -> Evidence:
 # of mean square 1, and noise of $\sigma = 0.5$. The true map is
 # $s^2$. In expectation
 #
-# $$\frac1C \sum_c A_c^2 = s^2 + \sigma^2.$$
+# $$\frac1d \sum_c A_c^2 = s^2 + \sigma^2.$$
 #
 # So there are two parts. The fluctuation around the expectation
-# shrinks with $C$. The floor $\sigma^2$ is the mean of $|noise|^2$:
+# shrinks with $d$. The floor $\sigma^2$ is the mean of $|noise|^2$:
 # no number of channels removes it.
 #
 # We compare with the truth in two ways. The plain cosine is what the
@@ -436,7 +436,7 @@ NOISE = 0.5
 
 
 def noisy_maps(channels: int, shared: float = 0.0) -> Tensor:
-    """Summed maps, divided by C, of 200 noisy digits: (200, 8, 8).
+    """Summed maps, divided by d, of 200 noisy digits: (200, 8, 8).
 
     `shared` is the share of the noise's variance that is the same in
     all channels.

@@ -79,19 +79,19 @@ def glnn_loss(
 ) -> Float[Tensor, ""]:
     r"""Labels where they are known, soft targets everywhere.
 
-    $$\frac{\lambda}{|V^L|} \sum_{v \in V^L} -\log \hat y_v[y_v] +
-    \frac{1 - \lambda}{N} \sum_{v \in V} \mathrm{KL}\big(z_v \,\|\,
-    \hat y_v\big)$$
+    $$-\frac{\lambda}{n} \sum_{i=1}^{N} m_i \log q_i[y_i] +
+    \frac{1 - \lambda}{N} \sum_{i=1}^{N} \mathrm{KL}\big(p_i \,\|\,
+    q_i\big), \qquad n = \sum_i m_i$$
 
     The paper writes sums over nodes; the authors' code takes these two
-    means. With sums the soft term weighs $N / |V^L|$ times more.
+    means. With sums the soft term weighs $N / n$ times more.
 
     Args:
-        student_logits: Their softmax is $\hat y$, (N, C).
-        teacher_logits: Their softmax is $z$, (N, C); get no gradient.
+        student_logits: Their softmax is $q$, (N, C).
+        teacher_logits: Their softmax is $p$, (N, C); get no gradient.
             Both softmaxes are at temperature 1.
         targets: The labels $y$, (N,); read at labelled nodes only.
-        labelled: True for the nodes of $V^L$, (N,).
+        labelled: $m$, true where the label is known, (N,).
         weight: The $\lambda$ of the labels, in [0, 1]. 0 is the default
             of the authors' code: no label is read, and none is needed.
 
@@ -113,7 +113,7 @@ def glnn_loss(
     # A term of weight 0 is left out, since 0 · inf would be NaN.
     if weight > 0:
         known = _known(targets, labelled, student_logits.shape[1])
-        logits = full_precision(student_logits)[labelled]  # (|V^L|, C)
+        logits = full_precision(student_logits)[labelled]  # (n, C)
         terms.append(
             weight * nn.functional.cross_entropy(logits, known)
         )
@@ -124,7 +124,7 @@ def glnn_loss(
 
 
 def _known(targets: Tensor, labelled: Tensor, classes: int) -> Tensor:
-    """Return the labels of labelled nodes: (N,), (N,) → (|V^L|,)."""
+    """Return the labels of labelled nodes: (N,), (N,) → (n,)."""
     require_true(labelled=labelled)
     known = targets[labelled].long()
     require_range(classes, targets=known)

@@ -93,12 +93,12 @@ def complexity(
 ) -> Float[Tensor, ""]:
     r"""Uncertainty of a corpus: how many translations its words have.
 
-    $$C(d) = \frac{1}{|V_x|} \sum_{x \in V_x} \mathcal H(y \mid x),
-    \qquad \mathcal H(y \mid x) = -\sum_{y \in V_y} p_d(y \mid x)
-    \log p_d(y \mid x)$$
+    $$C(p) = \frac{1}{|V_x|} \sum_{x \in V_x} \mathcal H(y \mid x),
+    \qquad \mathcal H(y \mid x) = -\sum_{y \in V_y} p(y \mid x)
+    \log p(y \mid x)$$
 
     Args:
-        translation: $p_d(y \mid x)$, a row for each source word,
+        translation: $p(y \mid x)$, a row for each source word,
             (Vx, Vy).
 
     Returns:
@@ -112,11 +112,11 @@ def complexity(
             a negative entry, or a sum further from 1 than 1e-4 (1e-2
             in half precision).
 
-    Source: the paper's C(d), for which the authors align the corpus
+    Source: the paper's C, for which the authors align the corpus
         with fast_align.
     """
     require_samples(translation=translation)
-    p = _rows("translation", translation)  # p_d(y|x), (Vx, Vy)
+    p = _rows("translation", translation)  # p(y|x), (Vx, Vy)
     return torch.special.entr(p).sum(-1).mean()  # H(y|x), mean over x
 
 
@@ -129,14 +129,14 @@ def faithfulness(
 ) -> Float[Tensor, ""]:
     r"""Divergence of a distilled corpus from the real one.
 
-    $$F(d) = \frac{1}{|V_x|} \sum_{x \in V_x} \sum_{y \in V_y}
-    p_r(y \mid x) \log \frac{p_r(y \mid x)}{p_d(y \mid x)}$$
+    $$F(q) = \frac{1}{|V_x|} \sum_{x \in V_x} \sum_{y \in V_y}
+    p(y \mid x) \log \frac{p(y \mid x)}{q(y \mid x)}$$
 
     *Lower is more faithful.*
 
     Args:
-        real: $p_r(y \mid x)$ of the real corpus, (Vx, Vy).
-        distilled: $p_d(y \mid x)$ of the distilled one, (Vx, Vy).
+        real: $p(y \mid x)$ of the real corpus, (Vx, Vy).
+        distilled: $q(y \mid x)$ of the distilled one, (Vx, Vy).
         smoothing: Added to each entry of `distilled`, whose rows are
             then normalised again.
 
@@ -152,13 +152,13 @@ def faithfulness(
             table, or rows that are no distributions, as for
             `complexity`.
 
-    Source: the paper's F(d).
+    Source: the paper's F.
     """
     require_at_least(0, smoothing=smoothing)
     require_samples(real=real)
-    p = _rows("real", real)  # p_r(y|x), (Vx, Vy)
+    p = _rows("real", real)  # p(y|x), (Vx, Vy)
     q = _rows("distilled", distilled) + smoothing
-    q = q / q.sum(-1, keepdim=True)  # p_d(y|x), (Vx, Vy)
+    q = q / q.sum(-1, keepdim=True)  # q(y|x), (Vx, Vy)
     # p log p − p log q, where a p of 0 contributes 0.
     terms = torch.special.xlogy(p, p) - torch.special.xlogy(p, q)
     return terms.sum(-1).mean()  # Σ over y, mean over x

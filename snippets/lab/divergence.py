@@ -1,5 +1,7 @@
 """Divergences of discrete distributions, from log-probabilities."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -37,6 +39,23 @@ def cross_entropy(log_p: Tensor, log_q: Tensor) -> Tensor:
     """
     excluded = log_p == -torch.inf
     return _expectation(log_p, torch.where(excluded, 0, -log_q))
+
+
+def log_mixture(log_p: Tensor, log_q: Tensor, share: float) -> Tensor:
+    """Take the log of share · p + (1 − share) · q, elementwise.
+
+    Args:
+        log_p: Log-probabilities (…, C).
+        log_q: Log-probabilities of the same shape.
+        share: The weight of p, between 0 and 1, both excluded.
+    """
+    excluded = (log_p == -torch.inf) & (log_q == -torch.inf)
+    # Where both are −inf, `logaddexp` has the gradient NaN.
+    mixed = torch.logaddexp(
+        torch.where(excluded, 0, log_p) + math.log(share),
+        torch.where(excluded, 0, log_q) + math.log1p(-share),
+    )
+    return torch.where(excluded, -torch.inf, mixed)
 
 
 def _expectation(log_p: Tensor, cost: Tensor) -> Tensor:

@@ -435,8 +435,10 @@ BRIDGES: Mapping[str, Callable[[Tensor, Tensor], Joined]] = {
 """What each method brings along to make two sizes meet."""
 
 NETWORKS = (
+    "agarwal2024.Walkers",
     "chen2019.Discriminator",
     "chen2019.Student",
+    "gu2024.Hump",
     "romero2015.SideBySide",
 )
 """Networks of the scripts that make no sizes meet."""

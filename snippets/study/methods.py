@@ -320,6 +320,8 @@ LEFT_OUT = {
     "sanh2019": "student and teacher of one width",
     "kim2016": "sequences",
     "gu2018": "sequences",
+    "gu2024": "sequences",
+    "agarwal2024": "sequences",
     "zhou2020": "measures data, no loss",
     "chan2015": "sequences",
     "chen2019": "reviews that the teacher alone reads",
