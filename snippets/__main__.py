@@ -230,6 +230,20 @@ def figures(_: argparse.Namespace) -> None:
         print(f"wrote {path}")
 
 
+def bench(options: argparse.Namespace) -> None:
+    """Compare our losses with other packages'."""
+    from snippets.study import bench
+
+    try:
+        measured = bench.measure(quick=options.quick)
+    except bench.BenchError as error:
+        raise CommandError(str(error)) from None
+    record = None if options.quick else catalog.ROOT / "docs" / "data"
+    out = options.out or record
+    for path in bench.write(measured, out) if out else []:
+        print(f"wrote {path}")
+
+
 def parser() -> argparse.ArgumentParser:
     """Describe the commands."""
     main = argparse.ArgumentParser(
@@ -328,6 +342,27 @@ def parser() -> argparse.ArgumentParser:
         " the interactive figures into docs/figures.",
     )
     command.set_defaults(act=figures)
+
+    command = commands.add_parser(
+        "bench",
+        help="compare time and memory with other packages",
+        description="Call our losses and those of the packages that are"
+        " installed side by side, and write docs/data/bench.json and"
+        " its picture. `make bench` installs the packages.",
+    )
+    command.add_argument(
+        "--quick",
+        action="store_true",
+        help="small sizes, few rounds: a check, no result",
+    )
+    command.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="where data and picture go (default: docs/data; with"
+        " --quick, nowhere)",
+    )
+    command.set_defaults(act=bench)
     return main
 
 

@@ -1,20 +1,20 @@
 """The site in a browser: formulas and plots shown, tables filtered, nothing fetched elsewhere."""
 
-import functools
+import io
 import os
-import threading
 from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from PIL import Image, ImageStat
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from papers.catalog import ROOT, load
 from papers.ledger import harvest
 from tests.browser import find_browser
+from tests.server import serve
 from tests.test_site import build
 
 ARGUMENTS = [
@@ -31,24 +31,14 @@ SITE_PAGES = ["", "papers/", "paths/", "notation/", "lineage/", "claims/", "guid
 PAPER_PAGES = [f"{folder}/{key}/" for key in PAPERS for folder in ("papers", "notebooks")]
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    """A file server without a log."""
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address at which the built site is served."""
     site: Path = tmp_path_factory.mktemp("browser") / "site"
     result = build(site)
     assert result.returncode == 0, result.stderr
-    handler = functools.partial(Quiet, directory=str(site))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
+    with serve(site) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +56,17 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+def cut_off(context: BrowserContext, address: str) -> None:
+    """Let no page reach any host but this one, as in a reading room without the Internet."""
+    host = urlsplit(address).netloc
+    context.route(lambda url: urlsplit(url).netloc not in ("", host), lambda route: route.abort())
+
+
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
     """A page that fails the test on a console error or a request to another host."""
     context = browser.new_context(base_url=address, viewport={"width": 1280, "height": 900})
+    cut_off(context, address)
     page = context.new_page()
     wrong: list[str] = []
     host = urlsplit(address).netloc
@@ -94,9 +91,56 @@ def test_page_fits_and_its_formulas_are_set(page: Page, path: str) -> None:
     expect(page.locator(".katex-error")).to_have_count(0)
     if path in PAPER_PAGES:
         expect(page.locator("article .katex").first).to_be_visible()
+    page.add_style_tag(content="* { content-visibility: visible !important }")  # lay out all
     for width in (360, 768, 1440):
         page.set_viewport_size({"width": width, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") <= width, width
+
+
+def test_no_other_host_can_be_reached(browser: Browser, address: str, tmp_path: Path) -> None:
+    """Otherwise the tests would not prove that pages work in full without one."""
+    (tmp_path / "index.html").write_text("<p>Elsewhere.</p>", encoding="utf-8")
+    reach = "url => fetch(url, {mode: 'no-cors'}).then(() => true, () => false)"
+    for cut in (False, True):
+        with browser.new_context() as context, serve(tmp_path) as elsewhere:
+            if cut:
+                cut_off(context, address)
+            page = context.new_page()
+            page.goto(address)
+            assert page.evaluate(reach, address)
+            assert page.evaluate(reach, elsewhere) != cut
+
+
+@pytest.mark.parametrize("folder", ["papers", "notebooks"])
+def test_formulas_need_no_javascript(browser: Browser, address: str, folder: str) -> None:
+    with browser.new_context(base_url=address, java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(f"{folder}/hinton2015/")
+        formula = page.locator("article .katex-html").first
+        formula.scroll_into_view_if_needed()
+        expect(formula).to_be_visible()
+
+
+def test_links_into_a_page_find_their_place(page: Page) -> None:
+    """What is not yet laid out has only an estimated height."""
+    for path in ("papers/hinton2015/", "notebooks/hinton2015/"):
+        page.goto(path)
+        places = page.locator("article :is(h2, .claim)[id]").evaluate_all(
+            "places => places.map(place => place.id)"
+        )
+        assert len(places) > 5
+        for place in places:
+            page.goto("about:blank")
+            page.goto(f"{path}#{place}")
+            page.wait_for_timeout(200)
+            top, rest = page.evaluate(
+                """id => [
+                  document.getElementById(id).getBoundingClientRect().top,
+                  document.documentElement.scrollHeight - innerHeight - scrollY,
+                ]""",
+                place,
+            )
+            assert 40 < top < 100 or (rest < 1 and top < 900), (path, place, top)
 
 
 @pytest.mark.parametrize("key", PAPERS)
@@ -105,7 +149,8 @@ def test_plots_and_verdicts_are_shown(page: Page, key: str) -> None:
     pictures = page.locator("article .output img")
     assert pictures.count() >= 2
     for picture in pictures.all():
-        assert picture.evaluate("image => image.naturalWidth") > 0
+        picture.scroll_into_view_if_needed()  # it is loaded when near
+        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
     expect(page.locator(".claim")).to_have_count(sum(v.paper == key for v in VERDICTS))
 
 
@@ -214,6 +259,13 @@ def test_search_finds_english_chinese_authors_and_ids(
     )
     assert f"/papers/{wanted}/" in results[:among], results[:5]
     assert waited < 200
+
+
+def test_what_was_searched_for_is_marked(page: Page) -> None:
+    page.goto("papers/hinton2015/?h=temperature")
+    mark = page.locator("article mark").first
+    expect(mark).to_be_attached(timeout=20_000)
+    assert (mark.text_content() or "").lower().startswith("temperature")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -335,13 +387,19 @@ def test_tables_are_whole_without_javascript(browser: Browser, address: str) -> 
         expect(page.locator(".filters")).to_be_hidden()
 
 
-def test_scheme_follows_the_system(browser: Browser, address: str) -> None:
+def test_scheme_follows_the_system(page: Page) -> None:
     schemes: dict[Literal["light", "dark"], str] = {"light": "default", "dark": "slate"}
-    for wanted, scheme in schemes.items():
-        with browser.new_context(base_url=address, color_scheme=wanted) as context:
-            page = context.new_page()
-            page.goto("")
-            expect(page.locator("body")).to_have_attribute("data-md-color-scheme", scheme)
+    page.goto("")
+    for wanted, scheme in [*schemes.items()] * 2:
+        page.emulate_media(color_scheme=wanted)
+        expect(page.locator("body")).to_have_attribute("data-md-color-scheme", scheme)
+
+
+def test_scheme_can_be_chosen(page: Page) -> None:
+    page.goto("")
+    for name, scheme in (("light", "default"), ("dark", "slate"), ("system", "default")):
+        page.get_by_title(f"Switch to {name} mode").locator("visible=true").click()
+        expect(page.locator("body")).to_have_attribute("data-md-color-scheme", scheme)
 
 
 AXE = (ROOT / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
@@ -352,14 +410,54 @@ KINDS = [
 ]
 """One page of each kind."""
 
+SCHEMES: list[Literal["light", "dark"]] = ["light", "dark"]
+SHOTS = ROOT / "screenshots"
+
+
+def violations(page: Page) -> list[tuple[str, str, str]]:
+    """What axe-core finds that keeps a reader out."""
+    page.wait_for_load_state("networkidle")
+    page.evaluate(AXE)
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    return [(v["id"], v["help"], v["nodes"][0]["html"]) for v in found]
+
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", KINDS)
 def test_no_barrier(page: Page, path: str, scheme: Literal["light", "dark"]) -> None:
-    """axe-core finds nothing that keeps a reader out."""
     page.emulate_media(color_scheme=scheme)
-    page.goto(path)
-    page.wait_for_load_state("networkidle")
-    page.evaluate(AXE)
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-    assert not [(v["id"], v["help"], v["nodes"][0]["html"]) for v in found]
+    for width in (360, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.goto(path)
+        assert not violations(page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_barrier_in_chinese(page: Page, scheme: Literal["light", "dark"]) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.goto("papers/hinton2015/")
+    expect(page.locator("article [lang=zh]")).to_be_visible()
+    box = page.locator("[data-md-component=search-query]")
+    box.click()
+    box.press_sequentially("知识蒸馏")
+    expect(page.locator(".md-search-result__item").first).to_be_visible(timeout=20_000)
+    assert not violations(page)
+
+
+@pytest.mark.parametrize("path", KINDS)
+def test_pages_look_right(page: Page, path: str) -> None:
+    """Every page at three widths and in both schemes, for people to look at in screenshots/."""
+    SHOTS.mkdir(exist_ok=True)
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        page.goto(path)
+        for width in (360, 768, 1440):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.wait_for_load_state("networkidle")
+            name = path.strip("/").replace("/", "-") or "home"
+            shot = page.screenshot(path=SHOTS / f"{name}-{width}-{scheme}.png")
+            with Image.open(io.BytesIO(shot)) as picture:
+                assert picture.size == (width, 900)
+                light = ImageStat.Stat(picture.convert("L"))
+            assert light.stddev[0] > 5, "nothing is shown"
+            assert (light.median[0] > 128) == (scheme == "light"), (width, scheme)

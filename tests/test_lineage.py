@@ -7,14 +7,14 @@ import pytest
 
 from docs.hooks import lineage as lineage_hook
 from docs.hooks.lineage import GAP, RELATIONS, draw
-from docs.hooks.pages import _label
+from docs.hooks.pages import _labels
 from papers.catalog import load
 
 PAPERS = load()
 
 
 def drawn(papers):
-    return draw(papers, {key: _label(paper) for key, paper in papers.items()})
+    return draw(papers, _labels(papers))
 
 
 def many(seed, n=100):

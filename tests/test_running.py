@@ -1,7 +1,6 @@
 """From a page to a running notebook, and from a paper to a new pair."""
 
 import difflib
-import functools
 import importlib.util
 import json
 import os
@@ -12,10 +11,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-import threading
 import time
 import types
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import jupytext
@@ -28,7 +25,8 @@ from playwright.sync_api import expect
 from docs.hooks import static
 from papers.catalog import ROOT, load
 from snippets.lab import scaffold
-from tests.test_browser import Quiet, browser  # noqa: F401
+from tests.server import serve
+from tests.test_browser import browser, cut_off  # noqa: F401
 from tests.test_site import build
 from tests.workshop import empty_workshop
 
@@ -68,17 +66,15 @@ def bars(site):
 @pytest.fixture
 def page(site, browser):  # noqa: F811
     """A phone's page of the site, without a mouse."""
-    handler = functools.partial(Quiet, directory=str(site))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serve(site) as address:
         context = browser.new_context(
-            base_url=f"http://127.0.0.1:{server.server_port}/",
+            base_url=address,
             viewport={"width": 360, "height": 800},
             permissions=["clipboard-read", "clipboard-write"],
         )
+        cut_off(context, address)
         yield context.new_page()
         context.close()
-        server.shutdown()
 
 
 class TestBar:

@@ -1,13 +1,10 @@
 """The decks: whole, readable from the back of a room, and made in no time."""
 
-import functools
 import json
 import re
 import statistics
-import threading
 import time
 from collections.abc import Iterator
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,6 +18,7 @@ from docs.hooks import slides as slides_hook
 from papers.catalog import ROOT, load
 from papers.ledger import CLAIM_MIME, harvest
 from tests import test_browser
+from tests.server import serve
 from tests.test_site import KEY, build
 
 PAPERS = load()
@@ -90,11 +88,8 @@ def decks(site: Path) -> dict[str, BeautifulSoup]:
 @pytest.fixture(scope="module")
 def address(site: Path) -> Iterator[str]:
     """The address at which the site is served."""
-    handler = functools.partial(test_browser.Quiet, directory=str(site))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
+    with serve(site) as address:
+        yield address
 
 
 def slides(deck: BeautifulSoup) -> list[Tag]:

@@ -3,14 +3,26 @@ for (const form of document.querySelectorAll("form.filters")) {
   const rows = [...form.nextElementSibling.querySelectorAll("tbody tr")];
   const selects = [...form.querySelectorAll("select")];
 
+  // To lay out thousands of rows takes seconds: those that fill a screen come first, and the
+  // others in the frames that follow.
+  const AT_ONCE = 100;
+  let frame;
+  const show = (left) => {
+    for (const row of left.splice(0, AT_ONCE)) row.hidden = false;
+    if (left.length) frame = requestAnimationFrame(() => show(left));
+  };
+
   const apply = () => {
-    for (const row of rows) {
-      row.hidden = !selects.every(
-        ({ name, value }) => !value || row.dataset[name].split(" ").includes(value),
-      );
+    const found = rows.filter((row) => selects.every(
+      ({ name, value }) => !value || row.dataset[name].split(" ").includes(value),
+    ));
+    const first = new Set(found.slice(0, AT_ONCE));
+    cancelAnimationFrame(frame);
+    if (found.length < rows.length || rows.some((row) => row.hidden)) {
+      for (const row of rows) row.hidden = !first.has(row);
+      show([...found]);
     }
-    const shown = rows.filter((row) => !row.hidden).length;
-    form.querySelector("output").value = `${shown} of ${rows.length} ${form.dataset.noun}`;
+    form.querySelector("output").value = `${found.length} of ${rows.length} ${form.dataset.noun}`;
   };
 
   const given = new URLSearchParams(location.search);
@@ -25,6 +37,5 @@ for (const form of document.querySelectorAll("form.filters")) {
     history.replaceState(null, "", `${location.pathname}${query.size ? `?${query}` : ""}`);
     apply();
   });
-  form.hidden = false;
   apply();
 }

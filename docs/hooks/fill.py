@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 
 from jinja2 import TemplateNotFound
@@ -15,6 +16,12 @@ from mkdocs.utils import get_relative_url
 from papers.ledger import counts
 
 MARKER = re.compile(r"<!-- (\w+) -->")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Let a build have one set of templates, compiled once, and not for each page."""
+    config.theme.get_env = cache(config.theme.get_env)  # type: ignore[method-assign]
+    return config
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:

@@ -8,10 +8,11 @@ barycentres, so that few lines cross; then each paper moves towards those it is 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, combinations, pairwise
+from itertools import accumulate, pairwise
 
 from mkdocs.config.defaults import MkDocsConfig
 
@@ -28,6 +29,9 @@ SIDE, TOP = 2, 34
 
 PORTS = {"builds_on": 0, "corrects": -9, "contradicts": 9}
 """How far below a paper's middle the lines of each kind end."""
+
+FEW = 60
+"""How many papers the map on the home page shows at most."""
 
 SWEEPS = 24
 """How often the columns are put in order, and moved; the best order is kept."""
@@ -82,7 +86,10 @@ class Edge:
 
 @dataclass(frozen=True)
 class Lineage:
-    """What the template draws; `years` are the left and right end of each year."""
+    """What the template draws; `years` are the left and right end of each year.
+
+    `first` is the paper to begin with, `builders` how many build on it, `keys` all by year.
+    """
 
     nodes: Sequence[Node]
     edges: Sequence[Edge]
@@ -91,12 +98,34 @@ class Lineage:
     height: float
     first: str
     builders: int
+    keys: Sequence[str]
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Give the templates the map; docs/hooks/pages.py has read the papers."""
-    config.extra["lineage"] = draw(config.extra["papers"], config.extra["labels"])
+    """Give the templates the map, and one for home; docs/hooks/pages.py has read the papers."""
+    papers, labels = config.extra["papers"], config.extra["labels"]
+    config.extra["lineage"] = draw(papers, labels)
+    few = most_built_on(papers, FEW)
+    config.extra["lineage_home"] = (
+        config.extra["lineage"] if len(few) == len(papers) else draw(few, labels)
+    )
     return config
+
+
+def most_built_on(papers: Catalog, count: int) -> Catalog:
+    """Choose the papers that most others build on, and what these say of each other."""
+    built_on = Counter(key for paper in papers.values() for key in paper.builds_on)
+    chosen = set(sorted(papers, key=lambda key: -built_on[key])[:count])
+    return {
+        key: paper.model_copy(
+            update={
+                relation: [other for other in getattr(paper, relation) if other in chosen]
+                for relation in RELATIONS
+            }
+        )
+        for key, paper in papers.items()
+        if key in chosen
+    }
 
 
 def draw(papers: Catalog, labels: Mapping[str, str]) -> Lineage:
@@ -143,6 +172,7 @@ def draw(papers: Catalog, labels: Mapping[str, str]) -> Lineage:
         height=max(middles[key] + heights[key] / 2 for key in papers) + SPACE,
         first=first,
         builders=built_on[first],
+        keys=list(papers),
     )
 
 
@@ -222,9 +252,18 @@ def _crossings(layers: list[list[Place]], links: list[Link]) -> int:
     gaps = defaultdict(list)
     for left, right in links:
         gaps[column[left]].append((position[left], position[right]))
-    return sum(
-        (a[0] - b[0]) * (a[1] - b[1]) < 0 for gap in gaps.values() for a, b in combinations(gap, 2)
-    )
+    return sum(map(_inversions, gaps.values()))
+
+
+def _inversions(gap: list[tuple[float, float]]) -> int:
+    """Count the pairs of lines in a gap whose ends lie in another order on its two sides."""
+    count = 0
+    above: list[float] = []
+    for _, right in sorted(gap):
+        place = bisect_right(above, right)
+        count += len(above) - place
+        above.insert(place, right)
+    return count
 
 
 def _middles(
@@ -297,13 +336,10 @@ def _edges(
 
 
 def _texts(papers: Catalog, labels: Mapping[str, str]) -> dict[str, list[str]]:
-    """Write the authors of each paper in lines; with an initial where two would read the same."""
-    shared = Counter(labels.values())
+    """Write the authors of each paper in lines."""
     texts = {}
     for key, paper in papers.items():
         text = labels[key].removesuffix(f" {paper.year}")
-        if shared[labels[key]] > 1:
-            text = f"{paper.authors[0][0]}. {text}"
         if _width(text) > WRAP:
             text = text.replace(" & ", " &\n")
         texts[key] = text.split("\n")

@@ -5,6 +5,8 @@ The other hooks and the templates find the papers and their verdicts in `config.
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import get_args
 
@@ -12,6 +14,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.nav import Navigation
 from mkdocs.structure.pages import Page
 
 from papers.catalog import Catalog, CatalogError, Paper, Question, load
@@ -31,8 +34,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     except (CatalogError, LedgerError) as error:
         raise PluginError(str(error)) from None
     _require_pairs(papers, Path(config.docs_dir) / "notebooks")
-    labels = {key: _label(paper) for key, paper in papers.items()}
-    config.extra.update(papers=papers, verdicts=verdicts, labels=labels)
+    config.extra.update(papers=papers, verdicts=verdicts, labels=_labels(papers))
     config.nav = [
         {"Home": "index.md"},
         {
@@ -40,11 +42,9 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
                 {"All papers": "papers.md"},
                 "paths.md",
                 "notation.md",
-                *({label: f"papers/{key}.md"} for key, label in labels.items()),
             ]
         },
         {"Lineage": "lineage.md"},
-        {"Notebooks": [{label: f"notebooks/{key}.ipynb"} for key, label in labels.items()]},
         {"Questions": ["questions/index.md", *(f"questions/{name}.md" for name in QUESTIONS)]},
         {"Claims": "claims.md"},
         {"Figures": "figures.md"},
@@ -58,15 +58,33 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     return config
 
 
-@event_priority(100)  # before mkdocs-jupyter takes its share of the files
+@event_priority(100)  # before the other hooks look for the files of papers
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add every note at papers/<key>/."""
     root = str(Path(config.docs_dir).parent)
-    for key in config.extra["papers"]:
+    for key, label in config.extra["labels"].items():
         note = File(f"papers/{key}.md", root, config.site_dir, config.use_directory_urls)
         note.edit_uri = f"../papers/{key}.md"  # relative to the edit_uri of docs/
+        Page(label, note, config)
         files.append(note)
     return files
+
+
+def on_nav(nav: Navigation, config: MkDocsConfig, files: Files) -> Navigation:
+    """Put notes and notebooks below Papers, each kind in a row by year.
+
+    The navigation does not list them: every page holds it, so that a site of a thousand papers
+    would be a million entries. The table of papers lists them once.
+    """
+    section = next(item for item in nav.items if item.title == "Papers")
+    for path in ("papers/{}.md", "notebooks/{}.ipynb"):
+        found = (files.get_file_from_path(path.format(key)) for key in config.extra["papers"])
+        row = [file.page for file in found if file and file.page]
+        for page in row:
+            page.parent = section
+        for before, after in pairwise(row):
+            before.next_page, after.previous_page = after, before
+    return nav
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -94,6 +112,16 @@ def _require_pairs(papers: Catalog, folder: Path) -> None:
     ]
     if problems:
         raise PluginError("\n".join(problems))
+
+
+def _labels(papers: Catalog) -> dict[str, str]:
+    """Name papers; with an initial where two would read the same: "P. Chen et al. 2019"."""
+    labels = {key: _label(paper) for key, paper in papers.items()}
+    shared = Counter(labels.values())
+    return {
+        key: f"{papers[key].authors[0][0]}. {label}" if shared[label] > 1 else label
+        for key, label in labels.items()
+    }
 
 
 def _label(paper: Paper) -> str:

@@ -40,10 +40,7 @@ if importlib.util.find_spec("snippets") is None:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the files that docs/ does not hold.
-
-    This runs after mkdocs-jupyter, which would make a page of every notebook.
-    """
+    """Add the files that docs/ does not hold."""
     root = Path(config.docs_dir).parent
 
     def add(path: str, source: Path) -> None:
@@ -59,9 +56,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
                 add(f"assets/vendor/{package}/{source.relative_to(folder).as_posix()}", source)
         add(f"assets/vendor/{package}/LICENSE", folder.parent / "LICENSE")
     for key in config.extra["papers"]:
-        record = (root / "docs" / "notebooks" / f"{key}.ipynb").read_text(encoding="utf-8")
-        notebook = with_setup(record, config.repo_url) if config.repo_url else record
-        files.append(File.generated(config, f"downloads/{key}.ipynb", content=notebook))
+        record = root / "docs" / "notebooks" / f"{key}.ipynb"
+        if config.repo_url:
+            notebook = with_setup(record.read_text(encoding="utf-8"), config.repo_url).encode()
+            files.append(File.generated(config, f"downloads/{key}.ipynb", content=notebook))
+        else:
+            add(f"downloads/{key}.ipynb", record)
         add(f"downloads/{key}.py", root / "snippets" / f"{key}.py")
     for name, content in {"claims": _claims(config), "papers": _papers(config)}.items():
         text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"

@@ -1,0 +1,140 @@
+"""What a page weighs on the wire, and the server by which that is measured."""
+
+import gzip
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from email.message import Message
+from pathlib import Path
+
+import pytest
+from bs4 import BeautifulSoup
+from playwright.sync_api import Browser
+
+from papers.catalog import load
+from tests.server import serve
+from tests.test_browser import browser
+from tests.test_site import build
+
+__all__ = ["browser"]  # a fixture
+
+PAPERS = load()
+NOTE, NOTEBOOK, HTML = 250_000, 350_000, 80_000
+"""Bytes that a first visit may load, with gzip: a note, a notebook, and its HTML alone; the
+pictures of a notebook do not count."""
+
+WEIGHTS = """() => performance.getEntries()
+  .filter(entry => entry.transferSize)
+  .map(entry => [new URL(entry.name).pathname.slice(1), entry.transferSize])"""
+"""What the browser has loaded, with the 300 bytes that it counts for each answer's headers."""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site."""
+    folder = tmp_path_factory.mktemp("weight") / "site"
+    result = build(folder)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    """The address at which the site is served."""
+    with serve(site) as address:
+        yield address
+
+
+def weigh(browser: Browser, address: str, path: str) -> dict[str, int]:
+    """Load a page for the first time; what it loads, by path, and each part's bytes."""
+    with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
+        page = context.new_page()
+        page.goto(f"{address}{path}")
+        page.wait_for_load_state("networkidle")
+        return dict(page.evaluate(WEIGHTS))
+
+
+@pytest.mark.parametrize("key", PAPERS)
+def test_notes_are_light(browser: Browser, address: str, key: str) -> None:
+    loaded = weigh(browser, address, f"papers/{key}/")
+    assert "assets/styles.css" in loaded
+    assert sum(loaded.values()) <= NOTE, loaded
+
+
+@pytest.mark.parametrize("key", PAPERS)
+def test_notebooks_are_light(browser: Browser, address: str, key: str) -> None:
+    path = f"notebooks/{key}/"
+    loaded = weigh(browser, address, path)
+    figures = {part for part in loaded if part.startswith(path) and part.endswith(".png")}
+    assert loaded[path] <= HTML
+    assert sum(size for part, size in loaded.items() if part not in figures) <= NOTEBOOK, loaded
+
+
+@pytest.mark.parametrize("path", ["", "papers/", "papers/hinton2015/", "notebooks/hinton2015/"])
+def test_nothing_is_loaded_before_it_is_wanted(browser: Browser, address: str, path: str) -> None:
+    loaded = weigh(browser, address, path)
+    assert len(loaded) > 5
+    assert not [part for part in loaded if "search_index" in part or "lunr" in part]
+    assert not [part for part in loaded if "katex.min.js" in part]
+    assert [part for part in loaded if part.endswith(".css")] == ["assets/styles.css"]
+
+
+def test_pictures_are_files_that_keep_their_room(site: Path) -> None:
+    seen = 0
+    for path in site.rglob("*.html"):
+        page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        for picture in page.select("article img"):
+            seen += 1
+            assert (path.parent / str(picture["src"])).is_file(), path
+            assert int(str(picture["width"])) > 0
+            assert int(str(picture["height"])) > 0
+            assert picture["loading"] == "lazy"
+    assert seen > 2 * len(PAPERS)
+
+
+def answer(address: str, path: str, **headers: str) -> tuple[int, Message, bytes]:
+    """Ask the server; redirects are followed."""
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address + path, headers=names)) as reply:
+            return reply.status, reply.headers, reply.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read()
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("papers/", "text/html; charset=utf-8"),
+        ("assets/styles.css", "text/css; charset=utf-8"),
+        ("assets/filter.js", "application/javascript; charset=utf-8"),
+        ("papers.json", "application/json; charset=utf-8"),
+    ],
+)
+def test_server_compresses_text(address: str, site: Path, path: str, kind: str) -> None:
+    file = site / path / "index.html" if path.endswith("/") else site / path
+    status, headers, body = answer(address, path, accept_encoding="gzip")
+    assert (status, headers["Content-Type"]) == (200, kind)
+    assert headers["Cache-Control"] == "max-age=600"
+    assert headers["Content-Encoding"] == "gzip"
+    assert int(headers["Content-Length"]) == len(body) < file.stat().st_size
+    assert gzip.decompress(body) == file.read_bytes()
+    _, headers, body = answer(address, path)
+    assert "Content-Encoding" not in headers
+    assert body == file.read_bytes()
+
+
+def test_server_sends_pictures_as_they_are(address: str, site: Path) -> None:
+    path = "data/atlas-use.png"
+    _, headers, body = answer(address, path, accept_encoding="gzip")
+    assert headers["Content-Type"] == "image/png"
+    assert "Content-Encoding" not in headers
+    assert body == (site / path).read_bytes()
+
+
+def test_server_knows_folders_and_what_is_missing(address: str, site: Path) -> None:
+    assert answer(address, "papers")[2] == answer(address, "papers/?year=2019")[2]
+    for path in ("nothing/", "assets/", "assets/nothing.png"):
+        status, headers, body = answer(address, path)
+        assert (status, headers["Content-Type"]) == (404, "text/html; charset=utf-8")
+        assert body == (site / "404.html").read_bytes()
