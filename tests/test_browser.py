@@ -454,6 +454,7 @@ def test_pages_look_right(page: Page, path: str) -> None:
         for width in (360, 768, 1440):
             page.set_viewport_size({"width": width, "height": 900})
             page.wait_for_load_state("networkidle")
+            page.wait_for_timeout(300)  # the header's tabs fade in
             name = path.strip("/").replace("/", "-") or "home"
             shot = page.screenshot(path=SHOTS / f"{name}-{width}-{scheme}.png")
             with Image.open(io.BytesIO(shot)) as picture:
