@@ -8,6 +8,9 @@ LAB_SETTINGS := .venv/etc/jupyter/labconfig/default_setting_overrides.json
 # JupyterLab asks root, as in a container, to say that it means it.
 LAB_OPTIONS := $(if $(filter 0,$(shell id -u)),--allow-root)
 ASSETS := node_modules/.package-lock.json
+# What tests the losses.
+LOSS_TESTS = $(wildcard tests/test_*[a-z][12][0-9][0-9][0-9]*.py) \
+	$(patsubst %,tests/test_%.py,fast gradients hard_numbers transforms)
 # What the tests need of npm, besides.
 TOOLS := node_modules/.tools
 # What `make bench` compares with, and what that imports.
@@ -21,7 +24,7 @@ export NO_MKDOCS_2_WARNING := 1
 # A notebook runs on one thread; several run side by side.
 export OMP_NUM_THREADS := 1
 
-.PHONY: help serve site lab run study lighthouse bench test scale portable lint assets lock
+.PHONY: help serve site lab run study lighthouse bench test trust scale portable lint assets lock
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -52,6 +55,9 @@ test: .venv/test.stamp $(TOOLS)  ## run every test, the notebooks included
 	$(BIN)/python -m tests.browser
 	$(BIN)/python -m snippets check
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --nbval
+
+trust: .venv/test.stamp  ## write what the tests prove of each loss
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m proves --trust docs/data/trust.json $(LOSS_TESTS)
 
 lighthouse: .venv/test.stamp $(TOOLS)  ## ask Lighthouse how fast pages are, on a quiet machine
 	$(BIN)/python -m tests.browser

@@ -4,6 +4,9 @@ import hypothesis
 import pytest
 import torch
 
+# Tests say what they prove, for the site.
+pytest_plugins = ["tests.trust"]
+
 # A failing check of the shared classes shows its values, too.
 pytest.register_assert_rewrite("tests.losses", "tests.masked", "tests.selection")
 

@@ -63,6 +63,7 @@ class FeatureLoss:
 
     # Who learns
 
+    @pytest.mark.proves("gradients", "the student learns, the teacher does not")
     def test_student_learns_and_teacher_does_not(self):
         for option in self.options:
             s, t = (x.requires_grad_() for x in self.inputs())
@@ -78,6 +79,9 @@ class FeatureLoss:
                 lambda x, option=option: type(self).function(x, t, **option), s
             )
 
+    @pytest.mark.proves(
+        "invariances", lambda c: "student and teacher exchanged" if c.symmetric else None
+    )
     def test_swapping_roles(self):
         s, t = self.inputs()
         same = torch.isclose(self.values(s, t), self.values(t, s), rtol=1e-11)
@@ -86,6 +90,7 @@ class FeatureLoss:
     # Invariances
 
     @seeds
+    @pytest.mark.proves("invariances", "the order of the samples")
     def test_order_of_the_samples(self, seed):
         s, t = self.inputs(seed)
         order = torch.randperm(len(s), generator=seeded(seed))
@@ -97,12 +102,17 @@ class FeatureLoss:
         assert (self.values(s.roll(1, 0), t) != self.values(s, t)).all()
 
     @seeds
+    @pytest.mark.proves("invariances", lambda c: "a batch repeated" if c.averages else None)
     def test_mean_over_the_batch(self, seed):
         s, t = self.inputs(seed)
         twice = self.values(torch.cat([s, s]), torch.cat([t, t]))
         assert torch.allclose(twice, self.values(s, t), **F64) == self.averages
 
     @pytest.mark.parametrize("scale", [1e-150, 1e-4, 1e4, 1e150])
+    @pytest.mark.proves(
+        "invariances",
+        lambda c: "the scale of either side, 10⁻¹⁵⁰ to 10¹⁵⁰" if c.scale_free else None,
+    )
     def test_scale_of_either_side(self, scale):
         s, t = self.inputs()
         for moved in ((scale * s, t), (s, scale * t)):
@@ -156,6 +166,7 @@ class FeatureLoss:
         assert values.dtype == torch.float32
         torch.testing.assert_close(values, self.values(s.float(), t.float()))
 
+    @pytest.mark.proves("transforms", "torch.func.grad")
     def test_strided_tensors_and_function_transforms(self):
         s, t = self.inputs()
         strided = [x.transpose(0, -1).contiguous().transpose(0, -1) for x in (s, t)]

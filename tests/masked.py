@@ -69,12 +69,16 @@ class MaskedLoss:
 
     # Who learns
 
+    @pytest.mark.proves("gradients", "the student learns, the teacher does not")
     def test_student_learns_and_teacher_does_not(self):
         student, teacher = (x.requires_grad_() for x in self.inputs())
         self.loss(student, teacher).backward()
         assert student.grad.abs().sum() > 0
         assert teacher.grad is None
 
+    @pytest.mark.proves(
+        "invariances", lambda c: "student and teacher exchanged" if c.symmetric else None
+    )
     def test_roles(self):
         student, teacher = self.inputs()
         gap = (self.loss(student, teacher) - self.loss(teacher, student)).abs()
@@ -84,24 +88,28 @@ class MaskedLoss:
         student, teacher = self.inputs()
         assert torch.autograd.gradcheck(lambda x: self.loss(x, teacher), student.requires_grad_())
 
+    @pytest.mark.proves("transforms", "torch.func.grad")
     def test_works_under_functional_grad(self):
         assert torch.func.grad(self.loss)(*self.inputs()).isfinite().all()
 
     # Only real tokens count
 
     @pytest.mark.parametrize("filler", FILLERS)
+    @pytest.mark.proves("invariances", "what stands in the padding, even NaN")
     def test_what_stands_in_the_padding(self, filler):
         student, teacher = self.inputs()
         filled = [x.masked_fill(self.padding(x), filler) for x in (student, teacher)]
         self._same_value_and_gradient((student, teacher, MASK), (*filled, MASK))
 
     @pytest.mark.parametrize("filler", FILLERS)
+    @pytest.mark.proves("invariances", "more padding")
     def test_appended_padding(self, filler):
         student, teacher = self.inputs()
         longer = [self.lengthened(x, filler) for x in (student, teacher)]
         mask = nn.functional.pad(MASK, (0, 3))
         self._same_value_and_gradient((student, teacher, MASK), (*longer, mask))
 
+    @pytest.mark.proves("inputs", "samples without a real token")
     def test_a_sample_without_a_real_token_is_left_out(self):
         mask, kept = MASK.clone(), [0, 2]
         mask[1] = False
@@ -111,6 +119,7 @@ class MaskedLoss:
         )
 
     @seeds
+    @pytest.mark.proves("invariances", "the order of the samples and tokens")
     def test_order_of_samples_and_tokens(self, seed):
         samples, tokens = (torch.randperm(n, generator=seeded(seed)) for n in (3, 5))
         moved = [x[samples] for x in self.inputs(seed)]
@@ -188,6 +197,7 @@ class Logits(MaskedLoss):
         raise NotImplementedError
 
     @seeds
+    @pytest.mark.proves("against", "a scalar loop")
     def test_scalar_loop(self, seed):
         each = []
         for z, v in zip(*(x[MASK].tolist() for x in self.inputs(seed)), strict=True):
@@ -198,6 +208,7 @@ class Logits(MaskedLoss):
         assert self.loss(*self.inputs(seed)).item() == pytest.approx(expected, rel=1e-12)
 
     @seeds
+    @pytest.mark.proves("invariances", "a number added to all logits of a token")
     def test_a_tokens_logits_may_be_shifted(self, seed):
         z, v = self.inputs(seed)
         shifts = 50 * torch.randn(3, 5, 1, generator=seeded(seed), dtype=torch.float64)
@@ -205,6 +216,7 @@ class Logits(MaskedLoss):
             torch.testing.assert_close(self.loss(*moved), self.loss(z, v), rtol=1e-9, atol=1e-9)
 
     @seeds
+    @pytest.mark.proves("invariances", "the order of the vocabulary")
     def test_order_of_the_vocabulary(self, seed):
         order = torch.randperm(6, generator=seeded(seed))
         z, v = self.inputs(seed)
@@ -236,6 +248,7 @@ class Tokens(Logits):
     def by_hand(self, q, p):
         return -math.log(q[p.index(max(p))])
 
+    @pytest.mark.proves("against", "torch's cross_entropy")
     def test_is_torchs_cross_entropy_with_ignored_padding(self):
         z, y, mask = self.arguments()
         y = torch.where(mask, y, -100)

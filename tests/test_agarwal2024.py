@@ -21,6 +21,7 @@ from snippets.agarwal2024 import (
 from snippets.gu2024 import reverse_kl_loss
 from snippets.kim2016 import word_kd_loss
 from snippets.lab.data import seeded
+from snippets.lab.divergence import log_mixture
 from tests.masked import DTYPES, F64, MASK, Logits
 
 BETAS = st.floats(0.001, 0.999)
@@ -41,6 +42,7 @@ class TestInside(Logits):
         r = [self.beta * a + (1 - self.beta) * b for a, b in zip(p, q, strict=True)]
         return self.beta * divergence(p, r) + (1 - self.beta) * divergence(q, r)
 
+    @pytest.mark.proves("against", "entropies of the mixture and its parts")
     def test_entropy_of_the_mixture_less_the_mean_entropy(self):
         """Another form, in NumPy, of one value for all tokens."""
         z, v = (x.numpy()[MASK.numpy()] for x in self.inputs())
@@ -93,6 +95,7 @@ class TestForward(Logits):
     def by_hand(self, q, p):
         return divergence(p, q)
 
+    @pytest.mark.proves("against", "kim2016's word_kd_loss, its gradient at β = 0")
     def test_has_the_gradient_of_word_level_distillation(self):
         z, v = self.inputs()
         grads = [torch.func.grad(f)(z, v, MASK) for f in (self.function, word_kd_loss)]
@@ -118,6 +121,7 @@ class TestReverse(Logits):
     def by_hand(self, q, p):
         return divergence(q, p)
 
+    @pytest.mark.proves("against", "gu2024's reverse_kl_loss, at β = 1")
     def test_is_the_loss_of_minillm(self):
         z, v = self.inputs()
         torch.testing.assert_close(self.loss(z, v), reverse_kl_loss(z, v, MASK), **F64)
@@ -203,6 +207,14 @@ class TestBorders:
     def test_temperature(self, temperature):
         with pytest.raises(ValueError, match=f"temperature .* got {temperature}"):
             generalized_jsd_loss(*TestInside().inputs(), MASK, temperature=temperature)
+
+    def test_a_mixture_excludes_what_both_parts_do(self):
+        neither = torch.tensor([-math.inf])
+        assert log_mixture(neither, neither, 0.3) == -math.inf
+
+    def test_the_smallest_temperature_makes_nothing_infinite(self):
+        z, v = (100 + x.float() for x in TestInside().inputs())
+        assert generalized_jsd_loss(z, v, MASK, temperature=1e-38).isfinite()
 
     def test_options_by_keyword_only(self):
         with pytest.raises(TypeError):

@@ -2,6 +2,7 @@
 
 import io
 import types
+from typing import Literal
 
 import pytest
 import torch
@@ -113,6 +114,24 @@ class TestChecks:
     def test_sizes_must_agree(self):
         with pytest.raises(TypeError, match="right"):
             dot(torch.zeros(2, 3), torch.zeros(2, 4))
+
+    def test_calls_that_passed_let_no_others_pass(self):
+        @typed
+        def scaled(
+            x: Float[Tensor, "n"], *, by: Literal["one", "two"] = "one"
+        ) -> Float[Tensor, "n"]:
+            return x if by == "one" else 2 * x
+
+        for _ in range(2):
+            assert scaled(torch.ones(2), by="two").tolist() == [2, 2]
+            assert dot(torch.ones(2, 3), torch.ones(2, 3)).tolist() == [3, 3]
+            for wrong in (torch.ones(2, 1), torch.ones(2, 3).long(), torch.ones(3, 2)):
+                with pytest.raises(TypeError):
+                    dot(torch.ones(2, 3), wrong)
+            with pytest.raises(TypeError):
+                dot(torch.ones(2, 3), torch.ones(2, 3), scale="1.0")
+            with pytest.raises(TypeError):
+                scaled(torch.ones(2), by="three")
 
     def test_an_integer_is_a_float(self):
         assert dot(torch.ones(2, 3), torch.ones(2, 3), scale=2).tolist() == [6, 6]

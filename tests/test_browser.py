@@ -27,7 +27,9 @@ ARGUMENTS = [
 ]
 PAPERS = load()
 VERDICTS = [verdict for verdicts in harvest(PAPERS).values() for verdict in verdicts]
-SITE_PAGES = ["", "papers/", "paths/", "notation/", "lineage/", "claims/", "guide/"]
+SITE_PAGES = [
+    *("", "papers/", "paths/", "notation/", "lineage/", "claims/", "vocabulary/", "guide/"),
+]
 PAPER_PAGES = [f"{folder}/{key}/" for key in PAPERS for folder in ("papers", "notebooks")]
 
 

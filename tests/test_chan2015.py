@@ -18,12 +18,14 @@ class TestLoss(Logits):
     def by_hand(self, q, p):
         return sum(t * math.log(t / s) for s, t in zip(q, p, strict=True))
 
+    @pytest.mark.proves("against", "torch's kl_div")
     def test_is_torchs_batchmean_over_the_real_frames(self):
         z, v = self.inputs()
         log_q, log_p = z[MASK].log_softmax(-1), v[MASK].log_softmax(-1)
         theirs = nn.functional.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
         torch.testing.assert_close(self.loss(z, v), theirs, **F64)
 
+    @pytest.mark.proves("against", "the gradient in closed form")
     def test_gradient_is_the_difference_of_probabilities(self):
         z, v = self.inputs()
         (slope,) = torch.autograd.grad(self.loss(z.requires_grad_(), v), z)

@@ -42,6 +42,7 @@ def distil(student, teacher, ratings, shared, **options):
 
 class TestSelectiveDistillation:
     @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+    @pytest.mark.proves("against", "a scalar loop", selective_distillation_loss)
     def test_scalar_loop(self, weight):
         rows = zip(*(x.tolist() for x in vectors()), strict=True)
         expected = sum((1 - weight) * (s - r) ** 2 + weight * (h - t) ** 2 for s, t, r, h in rows)
@@ -54,6 +55,9 @@ class TestSelectiveDistillation:
         ours = selective_distillation_loss(s, t, r, imitation=weight)
         torch.testing.assert_close(ours, distil(s, t, r, s, imitation=weight), **F64)
 
+    @pytest.mark.proves(
+        "gradients", "the student learns, the teacher does not", selective_distillation_loss
+    )
     def test_student_learns_and_teacher_and_ratings_do_not(self):
         s, t, r, h = (x.clone().requires_grad_() for x in vectors())
         distil(s, t, r, h).backward()
@@ -76,6 +80,11 @@ class TestSelectiveDistillation:
         assert torch.autograd.gradcheck(lambda a, b: distil(a, t, r, b), inputs)
 
     @given(SEEDS, st.floats(-50, 50), st.permutations(range(8)))
+    @pytest.mark.proves(
+        "invariances",
+        "the order of the samples, and a shift of all ratings",
+        selective_distillation_loss,
+    )
     def test_a_shift_of_the_scale_and_the_order_change_nothing(self, seed, shift, order):
         loss = distil(*vectors(seed))
         moved = distil(*(x[order] + shift for x in vectors(seed)))
@@ -138,6 +147,9 @@ class TestSelectiveDistillation:
 
 
 class TestAdversary:
+    @pytest.mark.proves(
+        "against", "torch's binary cross-entropy", adversarial_loss, discriminator_loss
+    )
     def test_are_binary_cross_entropies(self):
         student, teacher = draw(8), draw(5, seed=1)
         bce = nn.functional.binary_cross_entropy_with_logits
@@ -146,6 +158,7 @@ class TestAdversary:
         expected = bce(student, zero) + bce(teacher, one[:5])
         torch.testing.assert_close(discriminator_loss(student, teacher), expected, **F64)
 
+    @pytest.mark.proves("against", "a scalar loop", adversarial_loss, discriminator_loss)
     def test_scalar_loop(self):
         student = draw(8)
         by_hand = sum(math.log(1 + math.exp(-x)) for x in student.tolist()) / 8
@@ -175,6 +188,9 @@ class TestAdversary:
         assert torch.autograd.gradcheck(adversarial_loss, inputs[:1])
 
     @given(SEEDS, st.permutations(range(8)))
+    @pytest.mark.proves(
+        "invariances", "the order of the samples", adversarial_loss, discriminator_loss
+    )
     def test_order_of_the_samples(self, seed, order):
         student, teacher = draw(2, 8, seed=seed)
         torch.testing.assert_close(
@@ -197,6 +213,8 @@ class TestAdversary:
             adversarial_loss(torch.zeros(0))
         with pytest.raises(ValueError, match="teacher_logits"):
             discriminator_loss(torch.zeros(2), torch.zeros(0))
+        with pytest.raises(ValueError, match="student_logits"):
+            discriminator_loss(torch.zeros(0), torch.zeros(2))
         with pytest.raises(TypeError, match="student_logits"):
             adversarial_loss(torch.zeros(2, 1))
         with pytest.raises(TypeError, match="student_logits"):
@@ -206,6 +224,7 @@ class TestAdversary:
 
 
 class TestOrthogonality:
+    @pytest.mark.proves("against", "a scalar loop", orthogonality_loss)
     def test_scalar_loop(self):
         shared, private = draw(6, 3), draw(6, 2, seed=1)
         total = 0.0
@@ -216,6 +235,7 @@ class TestOrthogonality:
         ours = orthogonality_loss(shared, private)
         assert ours.item() == pytest.approx(total / 6, rel=1e-12)
 
+    @pytest.mark.proves("against", "torch's cosine_similarity", orthogonality_loss)
     def test_is_the_mean_squared_cosine_of_the_library(self):
         shared, private = draw(6, 3), draw(6, 2, seed=1)
         cosine = nn.functional.cosine_similarity(shared[:, :, None], private[:, None], dim=0)
@@ -246,6 +266,9 @@ class TestOrthogonality:
         assert torch.autograd.gradcheck(orthogonality_loss, inputs)
 
     @given(SEEDS, st.permutations(range(6)), st.floats(1e-4, 1e4))
+    @pytest.mark.proves(
+        "invariances", "the order of the samples and the scale of a column", orthogonality_loss
+    )
     def test_order_of_samples_and_scale_of_columns(self, seed, order, scale):
         shared, private = draw(6, 3, seed=seed), draw(6, 2, seed=seed + 1)
         loss = orthogonality_loss(shared, private)
@@ -268,8 +291,14 @@ class TestOrthogonality:
     def test_tiny_and_huge_features_in_float32(self):
         shared, private = draw(6, 3).float(), draw(6, 2, seed=1).float()
         loss = orthogonality_loss(shared, private)
-        for scale in (1e-30, 1e30):
+        for scale in (1e-30, 1e30, torch.tensor([1e30, 1, 1e-30])):
             torch.testing.assert_close(orthogonality_loss(scale * shared, private), loss)
+
+    def test_the_length_of_a_column_with_one_entry_has_no_slope(self):
+        shared = torch.tensor([[2.0], [0.0], [0.0]], requires_grad=True)
+        orthogonality_loss(shared, draw(3, 2).float()).backward()
+        assert shared.grad[0] == pytest.approx(0, abs=1e-7)
+        assert shared.grad[1:].all()
 
     @DTYPES
     @pytest.mark.parametrize("value", [0.0, 1.0, -1e4])

@@ -47,6 +47,7 @@ def term(name, v, f):
 
 class TestAgainstIndependentForms:
     @pytest.mark.parametrize(("activation", "information"), [(0.1, 5.0), (0, 0), (2, 0.3)])
+    @pytest.mark.proves("against", "a scalar loop")
     def test_scalar_loop(self, activation, information):
         v, f = batch()
         loss = generator_loss(v, f, activation=activation, information=information)
@@ -62,6 +63,7 @@ class TestAgainstIndependentForms:
         scaled = generator_loss(v, f, information=5 / math.log(10))
         torch.testing.assert_close(generator_loss(v, f, variant="code"), scaled, **F64)
 
+    @pytest.mark.proves("against", "torch's losses and distributions")
     def test_library_forms(self):
         v, f = batch()
         one_hot = nn.functional.cross_entropy(v, v.argmax(-1))
@@ -76,6 +78,7 @@ class TestAgainstIndependentForms:
 
 
 class TestWhoLearns:
+    @pytest.mark.proves("gradients", "both arguments get one: nothing is detached")
     def test_nothing_is_detached(self):
         v, f = (x.requires_grad_() for x in batch())
         generator_loss(v, f).backward()
@@ -105,6 +108,7 @@ class TestWhoLearns:
 
 class TestInvariances:
     @given(SEEDS, st.floats(-50, 50))
+    @pytest.mark.proves("invariances", "a number added to all logits of a sample")
     def test_shift_of_the_logits(self, seed, shift):
         v, f = batch(seed)
         moved = v + shift * torch.arange(8, dtype=torch.float64)[:, None] / 8
@@ -113,12 +117,14 @@ class TestInvariances:
         )
 
     @given(SEEDS, st.permutations(range(5)), st.permutations(range(8)))
+    @pytest.mark.proves("invariances", "the order of the classes and samples")
     def test_order_of_classes_and_samples(self, seed, classes, samples):
         v, f = batch(seed)
         loss = generator_loss(v[samples][:, classes], f[samples])
         torch.testing.assert_close(loss, generator_loss(v, f), **F64)
 
     @given(SEEDS)
+    @pytest.mark.proves("invariances", "a batch repeated, and the sign of features")
     def test_doubled_batch_and_sign_of_features(self, seed):
         v, f = batch(seed)
         twice = generator_loss(v.repeat(2, 1), -f.repeat(2, 1))

@@ -56,6 +56,7 @@ def authors(student, teacher, queue, tau_s, tau_t):
 
 class TestAgainstIndependentForms:
     @pytest.mark.parametrize(("tau_s", "tau_t"), [(0.2, 0.01), (0.2, 0.2), (0.07, 0.5)])
+    @pytest.mark.proves("against", "a scalar loop, and the authors' form")
     def test_scalar_loop_and_authors_code(self, tau_s, tau_t):
         given = draw()
         ours = seed_loss(*given, student_temperature=tau_s, teacher_temperature=tau_t)
@@ -65,6 +66,7 @@ class TestAgainstIndependentForms:
     def test_defaults_are_the_papers(self):
         assert seed_loss(*draw()).item() == pytest.approx(by_hand(*draw(), 0.2, 0.01), rel=1e-11)
 
+    @pytest.mark.proves("against", "InfoNCE, as the teacher's temperature falls")
     def test_a_cold_teacher_gives_infonce(self):
         s, t, queue = draw()
         cosines = nn.functional.cosine_similarity(
@@ -85,6 +87,7 @@ class TestAgainstIndependentForms:
 
 
 class TestWhoLearns:
+    @pytest.mark.proves("gradients", "the student learns, the teacher does not")
     def test_only_the_student_learns(self):
         s, t, queue = (x.clone().requires_grad_() for x in draw())
         seed_loss(s, t, queue, teacher_temperature=0.2).backward()
@@ -113,6 +116,9 @@ class TestWhoLearns:
 
 class TestInvariances:
     @given(seed=SEEDS, order=st.permutations(range(7)), power=st.floats(-4, 4))
+    @pytest.mark.proves(
+        "invariances", "scales, the order of the samples and queue, a common rotation"
+    )
     def test_scale_order_and_a_common_rotation(self, seed, order, power):
         s, t, queue = draw(seed)
         base = seed_loss(s, t, queue)
@@ -169,6 +175,12 @@ class TestHardNumbers:
         value = seed_loss(*rows)
         assert value.dtype == torch.float32
         torch.testing.assert_close(value, seed_loss(*(x.float() for x in rows)))
+
+    def test_a_teacher_of_another_type(self):
+        s, t, queue = draw()
+        value = seed_loss(s.float(), t, queue)
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value.double(), seed_loss(s, t, queue), rtol=1e-5, atol=0)
 
     def test_rows_get_length_one(self):
         assert directions(draw()[0]).norm(dim=-1).tolist() == pytest.approx([1.0] * 4)

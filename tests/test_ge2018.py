@@ -145,6 +145,7 @@ def batch(seed=0, dtype=torch.float64):
 
 
 class TestLossAgainstIndependentForms:
+    @pytest.mark.proves("against", "a scalar loop")
     def test_scalar_loop(self):
         student, teacher = batch()
         total = 0.0
@@ -154,6 +155,7 @@ class TestLossAgainstIndependentForms:
         loss = selective_loss(student, teacher, MASK)
         assert loss.item() == pytest.approx(total / 4, rel=1e-12)
 
+    @pytest.mark.proves("against", "torch's mse_loss times the width")
     def test_is_torchs_mean_square_times_the_width(self):
         student, teacher = batch()
         theirs = torch.nn.functional.mse_loss(student[MASK], teacher[MASK]) * 4
@@ -161,6 +163,7 @@ class TestLossAgainstIndependentForms:
 
 
 class TestWhoLearns:
+    @pytest.mark.proves("gradients", "the student learns, the teacher does not")
     def test_selected_students_learn_and_nobody_else(self):
         student, teacher = (x.requires_grad_() for x in batch())
         selective_loss(student, teacher, MASK).backward()
@@ -169,6 +172,7 @@ class TestWhoLearns:
         assert (student.grad[~MASK] == 0).all()
         assert teacher.grad is None
 
+    @pytest.mark.proves("invariances", "student and teacher exchanged")
     def test_value_is_symmetric_by_definition(self):
         student, teacher = batch()
         loss = selective_loss(student, teacher, MASK)
@@ -183,6 +187,7 @@ class TestWhoLearns:
 
 class TestLossInvariances:
     @given(SEEDS, st.permutations(range(6)), st.permutations(range(4)))
+    @pytest.mark.proves("invariances", "the order of the samples and coordinates")
     def test_order_of_samples_and_coordinates(self, seed, samples, coordinates):
         student, teacher = batch(seed)
         loss = selective_loss(student, teacher, MASK)
@@ -190,6 +195,7 @@ class TestLossInvariances:
         torch.testing.assert_close(selective_loss(*shuffled, MASK[samples]), loss, **F64)
 
     @given(SEEDS)
+    @pytest.mark.proves("invariances", "a rotation of both")
     def test_rotation_of_both(self, seed):
         student, teacher = batch(seed)
         turn = torch.linalg.qr(normal(4, 4, seed=seed + 1)).Q
@@ -197,6 +203,7 @@ class TestLossInvariances:
         torch.testing.assert_close(turned, selective_loss(student, teacher, MASK), **F64)
 
     @pytest.mark.parametrize("value", [0.0, 1e4, math.inf, math.nan])
+    @pytest.mark.proves("invariances", "what is not selected")
     def test_what_is_not_selected_has_no_say(self, value):
         student, teacher = batch()
         loss = selective_loss(student, teacher, MASK)

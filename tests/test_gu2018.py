@@ -16,6 +16,7 @@ class TestParallel(Tokens):
     function = staticmethod(nat_loss)
     names = "logits", "targets", "mask"
 
+    @pytest.mark.proves("against", "kim2016's sequence_kd_loss")
     def test_on_the_teachers_output_is_sequence_level_distillation(self):
         z, y, mask = self.arguments()
         torch.testing.assert_close(nat_loss(z, y, mask), sequence_kd_loss(z, y, mask), **F64)
@@ -27,10 +28,12 @@ class TestReverse(Logits):
     def by_hand(self, q, p):
         return -sum(s * math.log(t) for s, t in zip(q, p, strict=True))
 
+    @pytest.mark.proves("against", "kim2016's word_kd_loss, roles exchanged")
     def test_is_the_word_level_loss_with_the_roles_swapped(self):
         z, v = self.inputs()
         torch.testing.assert_close(self.loss(z, v), word_kd_loss(v, z, MASK), **F64)
 
+    @pytest.mark.proves("against", "the reverse KL plus the student's entropy")
     def test_is_the_reverse_kl_plus_the_students_entropy(self):
         z, v = (torch.distributions.Categorical(logits=x[MASK]) for x in self.inputs())
         parts = torch.distributions.kl_divergence(z, v) + z.entropy()

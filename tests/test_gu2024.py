@@ -17,11 +17,13 @@ class TestReverse(Logits):
     def by_hand(self, q, p):
         return sum(s * math.log(s / t) for s, t in zip(q, p, strict=True))
 
+    @pytest.mark.proves("against", "torch's kl_div, the student first")
     def test_is_torchs_divergence_with_the_student_first(self):
         z, v = (torch.distributions.Categorical(logits=x[MASK]) for x in self.inputs())
         theirs = torch.distributions.kl_divergence(z, v).mean()
         torch.testing.assert_close(self.loss(*self.inputs()), theirs, **F64)
 
+    @pytest.mark.proves("against", "gu2018's reverse_cross_entropy less the entropy")
     def test_is_the_reverse_cross_entropy_less_the_students_entropy(self):
         z, v = self.inputs()
         entropy = torch.distributions.Categorical(logits=z[MASK]).entropy().mean()
@@ -34,6 +36,7 @@ class TestReverse(Logits):
         assert self.loss(v, v).abs() < 1e-12
         assert self.loss(z, v) > 0.1
 
+    @pytest.mark.proves("against", "the gradient in closed form")
     def test_closed_form_of_the_gradient(self):
         """For logits it is q (log q − log p − KL) / N."""
         z, v = self.inputs()

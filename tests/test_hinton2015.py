@@ -11,6 +11,7 @@ from torch import nn
 from snippets import hinton2015
 from snippets.hinton2015 import distillation_loss, kd_loss
 from snippets.lab.data import seeded
+from snippets.lab.divergence import excess, logit_divergence
 
 TEMPERATURES = st.floats(0.1, 50)
 SEEDS = st.integers(0, 2**31)
@@ -40,17 +41,20 @@ def by_hand(z, v, temperature):
 
 class TestAgainstIndependentForms:
     @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])
+    @pytest.mark.proves("against", "a scalar loop", kd_loss)
     def test_scalar_loop(self, temperature):
         z, v = logits()
         expected = by_hand(z, v, temperature)
         assert kd_loss(z, v, temperature=temperature).item() == pytest.approx(expected, rel=1e-12)
 
+    @pytest.mark.proves("against", "torch's kl_div times T²", kd_loss)
     def test_is_torchs_batchmean_times_t_squared(self):
         z, v = logits()
         log_q, log_p = (z / 4).log_softmax(-1), (v / 4).log_softmax(-1)
         theirs = nn.functional.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
         torch.testing.assert_close(kd_loss(z, v), 16 * theirs, **F64)
 
+    @pytest.mark.proves("against", "torch.distributions", kd_loss)
     def test_distributions_library(self):
         z, v = logits()
         p, q = (torch.distributions.Categorical(logits=x / 4) for x in (v, z))
@@ -58,6 +62,7 @@ class TestAgainstIndependentForms:
         torch.testing.assert_close(kd_loss(z, v), 16 * theirs, **F64)
 
     @pytest.mark.parametrize("alpha", [0.0, 0.3, 0.9, 1.0])
+    @pytest.mark.proves("against", "its two terms, the cross-entropy in a loop", distillation_loss)
     def test_weighs_soft_and_hard_term(self, alpha):
         z, v = logits()
         y = targets()
@@ -74,6 +79,9 @@ class TestAgainstIndependentForms:
 class TestWhoLearns:
     @pytest.mark.parametrize(
         "loss", [kd_loss, lambda z, v: distillation_loss(z, v, targets(), alpha=0.5)]
+    )
+    @pytest.mark.proves(
+        "gradients", "the student learns, the teacher does not", kd_loss, distillation_loss
     )
     def test_student_learns_and_teacher_does_not(self, loss):
         z, v = (x.requires_grad_() for x in logits())
@@ -108,6 +116,7 @@ class TestInvariances:
         assert kd_loss(z, v, temperature=temperature) > 0
 
     @given(SEEDS, TEMPERATURES, st.floats(-50, 50))
+    @pytest.mark.proves("invariances", "a number added to all logits of a sample", kd_loss)
     def test_shift_of_a_samples_logits(self, seed, temperature, shift):
         z, v = logits(seed)
         shifts = shift * torch.arange(8, dtype=torch.float64)[:, None] / 8
@@ -118,12 +127,14 @@ class TestInvariances:
             )
 
     @given(SEEDS, st.permutations(range(5)), st.permutations(range(8)))
+    @pytest.mark.proves("invariances", "the order of the classes and samples", kd_loss)
     def test_order_of_classes_and_samples(self, seed, classes, samples):
         z, v = logits(seed)
         shuffled = [x[samples][:, classes] for x in (z, v)]
         torch.testing.assert_close(kd_loss(*shuffled), kd_loss(z, v), **F64)
 
     @given(SEEDS)
+    @pytest.mark.proves("invariances", "a batch repeated", kd_loss)
     def test_mean_over_the_batch(self, seed):
         z, v = logits(seed)
         twice = kd_loss(z.repeat(2, 1), v.repeat(2, 1))
@@ -179,11 +190,28 @@ class TestHardNumbers:
         z, v = logits(classes=1)
         assert kd_loss(z, v) == 0
 
+    def test_close_far_and_infinitely_far_samples_do_not_mix(self):
+        z, v = logits(batch=6)
+        z[0] = v[0] + 1e-5 * z[0]
+        z[1, 2] += 30
+        z[2, 1] = -torch.inf
+        each = torch.stack([logit_divergence(*rows) for rows in zip(v, z, strict=True)])
+        together = logit_divergence(v.view(3, 2, 5), z.view(3, 2, 5))
+        torch.testing.assert_close(together, each.view(3, 2), rtol=1e-12, atol=0)
+        assert each.isinf().tolist() == [False, False, True, False, False, False]
+
+    def test_the_series_for_small_gaps_has_all_digits(self):
+        x = 1e-4
+        exact = sum(x**k / math.factorial(k) for k in range(2, 9))
+        value = excess(*torch.tensor([x, math.expm1(x)], dtype=torch.float64))
+        assert value.item() == pytest.approx(exact, rel=1e-13)
+
     def test_strided_tensors(self):
         z, v = logits()
         strided = [x.t().contiguous().t() for x in (z, v)]
         torch.testing.assert_close(kd_loss(*strided), kd_loss(z, v), **F64)
 
+    @pytest.mark.proves("transforms", "torch.func.grad", kd_loss)
     def test_works_under_grad_and_vmap(self):
         z, v = logits()
         grads = torch.func.grad(kd_loss)(z, v)
@@ -193,7 +221,9 @@ class TestHardNumbers:
 
 
 class TestBadInput:
-    @pytest.mark.parametrize("temperature", [0.0, -1.0, math.inf, math.nan])
+    @pytest.mark.parametrize(
+        "temperature", [0.0, -1.0, math.inf, math.nan, math.nextafter(1e15, math.inf)]
+    )
     def test_temperature(self, temperature):
         with pytest.raises(ValueError, match=f"temperature .* got {temperature}"):
             kd_loss(*logits(), temperature=temperature)

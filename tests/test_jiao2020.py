@@ -23,6 +23,7 @@ class Squares(masked.MaskedLoss):
     symmetric = True
 
     @masked.seeds
+    @pytest.mark.proves("against", "a scalar loop")
     def test_scalar_loop(self, seed):
         student, teacher = self.inputs(seed)
         real = (~self.padding(student)).nonzero().tolist()
@@ -30,6 +31,7 @@ class Squares(masked.MaskedLoss):
         expected = math.fsum(squares) / len(squares)
         assert self.loss(student, teacher).item() == pytest.approx(expected, rel=1e-12)
 
+    @pytest.mark.proves("against", "torch's mse_loss")
     def test_without_padding_it_is_torchs_mse(self):
         student, teacher = self.inputs()
         theirs = nn.functional.mse_loss(student, teacher)
@@ -43,6 +45,7 @@ class Squares(masked.MaskedLoss):
         torch.testing.assert_close(scaled, expected, rtol=1e-10, atol=0)
 
     @pytest.mark.parametrize("shift", [-10.0, 0.5, 10.0])
+    @pytest.mark.proves("invariances", "a shift of both")
     def test_a_shift_of_both_does_not_count(self, shift):
         student, teacher = self.inputs()
         shifted = self.loss(student + shift, teacher + shift)
@@ -77,6 +80,7 @@ class TestHidden(Squares):
     names = "student_hidden", "teacher_hidden", "mask"
 
     @given(SEEDS)
+    @pytest.mark.proves("invariances", "a rotation of both")
     def test_one_rotation_of_both_does_not_count(self, seed):
         student, teacher = self.inputs(seed)
         square = torch.randn(6, 6, generator=seeded(seed), dtype=torch.float64)

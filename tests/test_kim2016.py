@@ -21,11 +21,13 @@ class TestWord(Logits):
     def by_hand(self, q, p):
         return -sum(t * math.log(s) for s, t in zip(q, p, strict=True))
 
+    @pytest.mark.proves("against", "torch's cross_entropy with soft targets")
     def test_is_torchs_cross_entropy_with_soft_targets(self):
         z, v = self.inputs()
         theirs = nn.functional.cross_entropy(z[MASK], v[MASK].softmax(-1))
         torch.testing.assert_close(self.loss(z, v), theirs, **F64)
 
+    @pytest.mark.proves("against", "sequence_kd_loss, for a one-hot teacher")
     def test_one_hot_teacher_turns_words_into_sequence(self):
         z, v = self.inputs()
         best = v.argmax(-1)

@@ -37,6 +37,7 @@ def by_hand(s, t, p):
 
 class TestAgainstIndependentForms:
     @pytest.mark.parametrize("p", [1, 1.5, 2, 4])
+    @pytest.mark.proves("against", "a scalar loop")
     def test_scalar_loop(self, p):
         s, t = factors()
         sums = by_hand(s, t, p)
@@ -45,11 +46,13 @@ class TestAgainstIndependentForms:
         code = factor_transfer_loss(s, t, p=p, variant="code").item()
         assert code == pytest.approx(sum(sums) / 4 / 24, rel=1e-12)
 
+    @pytest.mark.proves("against", "torch's normalize and l1_loss")
     def test_torchs_normalize_and_l1_loss(self):
         s, t = factors()
         theirs = l1_loss(normalize(s.flatten(1)), normalize(t.flatten(1)))
         torch.testing.assert_close(factor_transfer_loss(s, t, variant="code"), theirs, **F64)
 
+    @pytest.mark.proves("against", "torch's vector_norm")
     def test_vector_norm(self):
         s, t = factors()
         gap = normalize(s.flatten(1)) - normalize(t.flatten(1))
@@ -69,6 +72,7 @@ class TestFactorTransfer(losses.FeatureLoss):
     options = tuple({"p": p, "variant": v} for p in (1, 1.5, 2, 4) for v in ("paper", "code"))
 
     @given(SEEDS)
+    @pytest.mark.proves("invariances", "a positive scale of each sample")
     def test_positive_scale_of_each_sample(self, seed):
         s, t = factors(seed)
         scales = torch.tensor([1e-4, 1e4, 1e-200, 1e200], dtype=torch.float64)[:, None, None, None]
@@ -83,6 +87,7 @@ class TestFactorTransfer(losses.FeatureLoss):
         assert 0 < factor_transfer_loss(s, t) <= 2 * math.sqrt(24)
 
     @given(SEEDS, st.permutations(range(24)))
+    @pytest.mark.proves("invariances", "one order of the entries for both")
     def test_one_order_of_entries_for_both(self, seed, entries):
         s, t = factors(seed)
         shuffled = [x.flatten(1)[:, entries].reshape(SHAPE) for x in (s, t)]

@@ -151,6 +151,7 @@ def pair(seed=0, dtype=torch.float64):
 
 
 class TestLoss:
+    @pytest.mark.proves("against", "a scalar loop")
     def test_scalar_loop(self):
         g, f = pair()
         total = 0.0
@@ -158,17 +159,20 @@ class TestLoss:
             total += sum((x - y) ** 2 for x, y in zip(a, b, strict=True)) / 2
         assert neuron_loss(g, f).item() == pytest.approx(total / 6, rel=1e-12)
 
+    @pytest.mark.proves("against", "torch's mse_loss times half the width")
     def test_is_torchs_mean_square_times_half_the_width(self):
         g, f = pair()
         theirs = torch.nn.functional.mse_loss(g, f) * 4 / 2
         torch.testing.assert_close(neuron_loss(g, f), theirs, **F64)
 
+    @pytest.mark.proves("gradients", "the student learns, the teacher does not")
     def test_student_learns_and_teacher_does_not(self):
         g, f = (x.requires_grad_() for x in pair())
         neuron_loss(g, f).backward()
         torch.testing.assert_close(g.grad, (g - f).detach() / 6, **F64)
         assert f.grad is None
 
+    @pytest.mark.proves("invariances", "student and teacher exchanged")
     def test_value_is_symmetric_by_definition(self):
         g, f = pair()
         assert neuron_loss(g, f) == neuron_loss(f, g)
@@ -178,6 +182,7 @@ class TestLoss:
         assert torch.autograd.gradcheck(lambda x: neuron_loss(x, f), g.requires_grad_())
 
     @given(SEEDS, st.floats(1e-4, 1e4))
+    @pytest.mark.proves("invariances", "a shift of both")
     def test_quadratic_in_the_scale_and_blind_to_a_shift(self, seed, scale):
         g, f = pair(seed)
         loss = neuron_loss(g, f)
@@ -188,11 +193,13 @@ class TestLoss:
         assert neuron_loss(f, f) == 0
 
     @given(SEEDS, st.permutations(range(6)), st.permutations(range(4)))
+    @pytest.mark.proves("invariances", "the order of the samples and neurons")
     def test_order_of_samples_and_neurons(self, seed, samples, neurons):
         g, f = (x[samples][:, neurons] for x in pair(seed))
         torch.testing.assert_close(neuron_loss(g, f), neuron_loss(*pair(seed)), **F64)
 
     @given(SEEDS)
+    @pytest.mark.proves("invariances", "a batch repeated")
     def test_mean_over_the_batch(self, seed):
         g, f = pair(seed)
         twice = neuron_loss(g.repeat(2, 1), f.repeat(2, 1))

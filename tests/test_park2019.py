@@ -78,6 +78,7 @@ class TestAgainstIndependentForms:
     @pytest.mark.parametrize(
         ("loss", "by_hand"), [(distance_loss, distances_by_hand), (angle_loss, cosines_by_hand)]
     )
+    @pytest.mark.proves("against", "a scalar loop")
     def test_scalar_loop(self, loss, by_hand):
         s, t = pair()
         ours, theirs = by_hand(s), by_hand(t)
@@ -95,6 +96,7 @@ class TestAgainstIndependentForms:
         assert angle_loss(turned, s).item() == pytest.approx(1.5 * 4 / 6)
 
     @pytest.mark.parametrize("batch", [3, 8, 17])
+    @pytest.mark.proves("against", "the authors' code, written anew", distance_loss, angle_loss)
     def test_authors_code(self, batch):
         s, t = pair(batch=batch)
         torch.testing.assert_close(
@@ -121,6 +123,7 @@ class Relations(losses.FeatureLoss):
 
     @losses.seeds
     @pytest.mark.parametrize(("scale", "shift"), [(1e-6, 100), (0.3, -7), (1e6, 0)])
+    @pytest.mark.proves("invariances", "a rotation, shift and scale of either side")
     def test_similarity_of_either_side(self, seed, scale, shift):
         s, t = pair(seed)
         same = self.values(s, t)
@@ -130,6 +133,7 @@ class Relations(losses.FeatureLoss):
         torch.testing.assert_close(self.values(s, mirrored), same, rtol=1e-8, atol=1e-10)
 
     @losses.seeds
+    @pytest.mark.proves("invariances", "zero for a similar copy in another width")
     def test_a_similar_copy_in_another_width_costs_nothing(self, seed):
         _, t = pair(seed)
         assert (self.values(0.1 * t @ rotation(9, seed)[:5] - 3, t) < 1e-20).all()
@@ -157,6 +161,7 @@ class Relations(losses.FeatureLoss):
         ours, exact = self.values(s, t.float()), self.values(s.double(), t)
         torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-6)
 
+    @pytest.mark.proves("transforms", "torch.func.vmap")
     def test_works_under_vmap(self):
         s, t = pair()
         each = torch.func.vmap(type(self).function)(s.expand(2, -1, -1), t.expand(2, -1, -1))

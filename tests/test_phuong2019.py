@@ -43,10 +43,12 @@ def by_hand(weights, inputs, teacher):
 
 
 class TestLossAgainstIndependentForms:
+    @pytest.mark.proves("against", "a scalar loop")
     def test_scalar_loop(self):
         expected = by_hand(*problem())
         assert distillation_loss(*problem()).item() == pytest.approx(expected, rel=1e-12)
 
+    @pytest.mark.proves("against", "torch's binary cross-entropy less the entropy")
     def test_is_torchs_cross_entropy_minus_the_entropy(self):
         w, x, teacher = problem()
         y = (x @ teacher).sigmoid()
@@ -54,12 +56,14 @@ class TestLossAgainstIndependentForms:
         entropy = nn.functional.binary_cross_entropy(y, y)
         torch.testing.assert_close(distillation_loss(w, x, teacher), cross - entropy, **F64)
 
+    @pytest.mark.proves("against", "torch.distributions")
     def test_distributions_library(self):
         w, x, teacher = problem()
         p, q = (torch.distributions.Bernoulli(logits=x @ u) for u in (teacher, w))
         theirs = torch.distributions.kl_divergence(p, q).mean()
         torch.testing.assert_close(distillation_loss(w, x, teacher), theirs, **F64)
 
+    @pytest.mark.proves("against", "the gradient in closed form")
     def test_gradient_is_a_sum_of_inputs(self):
         w, x, teacher = problem()
         gradient = torch.func.grad(distillation_loss)(w, x, teacher)
@@ -76,6 +80,7 @@ class TestLossAgainstIndependentForms:
 
 
 class TestWhoLearns:
+    @pytest.mark.proves("gradients", "the student learns, the teacher does not")
     def test_student_learns_and_teacher_does_not(self):
         w, x, teacher = (tensor.requires_grad_() for tensor in problem())
         distillation_loss(w, x, teacher).backward()
@@ -113,12 +118,14 @@ class TestLossInvariances:
         assert distillation_loss(teacher + unseen, x, teacher).abs() < 1e-11
 
     @given(SEEDS, st.permutations(range(8)))
+    @pytest.mark.proves("invariances", "the order of the samples")
     def test_order_of_the_inputs(self, seed, order):
         w, x, teacher = problem(seed)
         loss = distillation_loss(w, x, teacher)
         torch.testing.assert_close(distillation_loss(w, x[order], teacher), loss, **F64)
 
     @given(SEEDS)
+    @pytest.mark.proves("invariances", "a rotation of inputs and weights")
     def test_rotation_of_inputs_and_weights_together(self, seed):
         w, x, teacher = problem(seed)
         turn = rotation(5, seed + 1)
@@ -133,6 +140,7 @@ class TestLossInvariances:
         torch.testing.assert_close(distillation_loss(w, flipped, teacher), loss, **F64)
 
     @given(SEEDS)
+    @pytest.mark.proves("invariances", "a batch repeated")
     def test_mean_over_the_batch(self, seed):
         w, x, teacher = problem(seed)
         twice = distillation_loss(w, x.repeat(2, 1), teacher)

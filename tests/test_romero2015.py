@@ -49,16 +49,19 @@ def by_hand(r, u, variant):
 @pytest.mark.parametrize("shape", SHAPES)
 class TestAgainstIndependentForms:
     @pytest.mark.parametrize("variant", VARIANTS)
+    @pytest.mark.proves("against", "a scalar loop")
     def test_scalar_loop(self, shape, variant):
         r, u = features(*shape)
         expected = by_hand(r, u, variant)
         assert hint_loss(r, u, variant=variant).item() == pytest.approx(expected, rel=1e-12)
 
+    @pytest.mark.proves("against", "torch's mse_loss")
     def test_code_is_torchs_mean_squared_error(self, shape):
         r, u = features(*shape)
         theirs = nn.functional.mse_loss(r, u)
         torch.testing.assert_close(hint_loss(r, u, variant="code"), theirs, **F64)
 
+    @pytest.mark.proves("against", "torch's cdist")
     def test_paper_is_half_a_squared_distance(self, shape):
         r, u = features(*shape)
         apart = torch.linalg.vector_norm((u - r).reshape(len(r), -1), dim=-1)
@@ -73,12 +76,14 @@ class TestAgainstIndependentForms:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 class TestWhoLearns:
+    @pytest.mark.proves("gradients", "the student learns, the teacher does not")
     def test_student_learns_and_teacher_does_not(self, variant):
         r, u = (x.requires_grad_() for x in features())
         hint_loss(r, u, variant=variant).backward()
         assert r.grad.abs().sum() > 0
         assert u.grad is None
 
+    @pytest.mark.proves("invariances", "student and teacher exchanged")
     def test_the_value_is_symmetric_and_the_learner_is_not(self, variant):
         r, u = (x.requires_grad_() for x in features())
         swapped = hint_loss(u, r, variant=variant)
@@ -103,6 +108,7 @@ def test_gradient_is_the_difference_per_sample():
 @pytest.mark.parametrize("variant", VARIANTS)
 class TestInvariances:
     @given(SEEDS)
+    @pytest.mark.proves("invariances", "a rotation of both")
     def test_common_rotation_of_the_features(self, variant, seed):
         r, u = features(6, 9, seed=seed)
         turn = rotation(9, seed)
@@ -110,6 +116,7 @@ class TestInvariances:
         torch.testing.assert_close(turned, hint_loss(r, u, variant=variant), **F64)
 
     @given(SEEDS, st.floats(-50, 50))
+    @pytest.mark.proves("invariances", "a shift of both")
     def test_common_shift(self, variant, seed, shift):
         r, u = features(seed=seed)
         shifts = shift * torch.arange(3, dtype=torch.float64)[:, None, None]
@@ -124,6 +131,7 @@ class TestInvariances:
         torch.testing.assert_close(scaled, expected, rtol=1e-12, atol=0)
 
     @given(SEEDS, st.permutations(range(4)), st.permutations(range(3)))
+    @pytest.mark.proves("invariances", "the order of the samples and channels")
     def test_order_of_samples_and_channels(self, variant, seed, samples, channels):
         r, u = features(seed=seed)
         shuffled = [x[samples][:, channels] for x in (r, u)]
@@ -131,6 +139,7 @@ class TestInvariances:
         torch.testing.assert_close(hint_loss(*shuffled, variant=variant), loss, **F64)
 
     @given(SEEDS, st.integers(2, 4))
+    @pytest.mark.proves("invariances", "a batch repeated")
     def test_duplicated_batch(self, variant, seed, times):
         r, u = features(seed=seed)
         more = hint_loss(r.repeat(times, 1, 1, 1), u.repeat(times, 1, 1, 1), variant=variant)
@@ -172,6 +181,7 @@ class TestHardNumbers:
         for pair in (strided, last, (last[0], u)):
             torch.testing.assert_close(hint_loss(*pair, variant=variant), loss, **F64)
 
+    @pytest.mark.proves("transforms", "torch.func.grad")
     def test_works_under_grad_and_vmap(self, variant):
         r, u = features()
 

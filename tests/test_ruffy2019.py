@@ -31,6 +31,7 @@ def batch(seed=0, size=6, dtype=torch.float64, scale=1.0):
 
 
 class TestAgainstIndependentForms:
+    @pytest.mark.proves("against", "torch's losses, written out")
     def test_written_out_with_torchs_losses(self):
         z, v, y, s, t = batch()
         soft = nn.functional.kl_div((z / 5).log_softmax(-1), (v / 5).softmax(-1), reduction="sum")
@@ -47,12 +48,14 @@ class TestAgainstIndependentForms:
 
     @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
     @pytest.mark.parametrize("temperature", [1.0, 5.0])
+    @pytest.mark.proves("against", "hinton2015's distillation_loss, without relations")
     def test_without_relations_it_is_plain_distillation(self, alpha, temperature):
         z, v, y, s, t = batch()
         options = {"alpha": alpha, "temperature": temperature}
         expected = distillation_loss(z, v, y, **options)
         assert torch.equal(rkd_objective(z, v, y, s, t, **options, **PLAIN), expected)
 
+    @pytest.mark.proves("against", "torch's cross_entropy, without a teacher")
     def test_without_anything_it_is_cross_entropy(self):
         z, v, y, s, t = batch()
         expected = nn.functional.cross_entropy(z, y)
@@ -70,6 +73,7 @@ class TestAgainstIndependentForms:
 
 
 class TestWhoLearns:
+    @pytest.mark.proves("gradients", "the student learns, the teacher does not")
     def test_student_learns_and_teacher_does_not(self):
         z, v, y, s, t = batch()
         for x in (z, v, s, t):
@@ -99,12 +103,14 @@ class TestWhoLearns:
 
 class TestInvariances:
     @given(SEEDS, st.permutations(range(6)))
+    @pytest.mark.proves("invariances", "the order of the samples")
     def test_order_of_the_samples(self, seed, order):
         tensors = batch(seed)
         shuffled = [x[order] for x in tensors]
         torch.testing.assert_close(rkd_objective(*shuffled), rkd_objective(*tensors), **F64)
 
     @given(SEEDS, st.floats(1e-3, 1e3), st.floats(-10, 10))
+    @pytest.mark.proves("invariances", "the scale and place of the features")
     def test_unit_and_place_of_the_features(self, seed, scale, shift):
         z, v, y, s, t = batch(seed)
         moved = rkd_objective(z, v, y, scale * (s + shift), t)

@@ -47,9 +47,11 @@ class TestCosine(masked_loss.MaskedLoss):
     names = "student_hidden", "teacher_hidden", "mask"
     symmetric = True
 
+    @pytest.mark.proves("against", "a scalar loop")
     def test_scalar_loop(self):
         assert cosine_loss(*states()).item() == pytest.approx(by_hand(*states()), rel=1e-12)
 
+    @pytest.mark.proves("against", "torch's cosine_embedding_loss")
     def test_is_torchs_cosine_embedding_loss(self):
         h_s, h_t, mask = states()
         n = int(mask.sum())
@@ -57,6 +59,7 @@ class TestCosine(masked_loss.MaskedLoss):
         torch.testing.assert_close(cosine_loss(h_s, h_t, mask), theirs, **F64)
 
     @given(SEEDS, st.floats(1e-4, 1e4), st.floats(1e-4, 1e4))
+    @pytest.mark.proves("invariances", "the length of a state")
     def test_lengths_do_not_count(self, seed, left, right):
         h_s, h_t, mask = states(seed)
         torch.testing.assert_close(
@@ -64,6 +67,7 @@ class TestCosine(masked_loss.MaskedLoss):
         )
 
     @given(SEEDS)
+    @pytest.mark.proves("invariances", "a rotation of both")
     def test_one_rotation_of_both_does_not_count(self, seed):
         h_s, h_t, mask = states(seed)
         turn = torch.linalg.qr(torch.randn(6, 6, generator=seeded(seed), dtype=torch.float64)).Q
@@ -91,6 +95,7 @@ class TestCosine(masked_loss.MaskedLoss):
 
 
 class TestThreeTerms:
+    @pytest.mark.proves("against", "torch's losses, written out", distilbert_loss)
     def test_library_form(self):
         z, v, h_s, h_t, targets, masked, mask = everything()
         kl = nn.functional.kl_div(
@@ -111,6 +116,7 @@ class TestThreeTerms:
             distilbert_loss(*everything(), **third), 0.33 * sum(parts), **F64
         )
 
+    @pytest.mark.proves("gradients", "the student learns, the teacher does not", distilbert_loss)
     def test_student_learns_and_teacher_does_not(self):
         given = everything()
         for x in given[:4]:
@@ -131,6 +137,7 @@ class TestThreeTerms:
         assert torch.autograd.gradcheck(lambda x: distilbert_loss(x, v, *rest), z)
 
     @pytest.mark.parametrize("filler", masked_loss.FILLERS)
+    @pytest.mark.proves("invariances", "what stands in the padding, even NaN", distilbert_loss)
     def test_padding(self, filler):
         given = everything()
         longer = [nn.functional.pad(x, (0, 0, 0, 3), value=filler) for x in given[:4]]

@@ -32,10 +32,12 @@ def by_hand(student, teacher):
 
 
 class TestAgainstIndependentForms:
+    @pytest.mark.proves("against", "a scalar loop")
     def test_scalar_loop(self):
         h_s, h_t = states()
         assert patience_loss(h_s, h_t).item() == pytest.approx(by_hand(h_s, h_t), rel=1e-12)
 
+    @pytest.mark.proves("against", "torch's cosine_embedding_loss, twice")
     def test_is_torchs_cosine_embedding_loss_twice(self):
         h_s, h_t = states()
         each = nn.functional.cosine_embedding_loss(
@@ -43,6 +45,7 @@ class TestAgainstIndependentForms:
         )
         torch.testing.assert_close(patience_loss(h_s, h_t), 2 * each / 4, **F64)
 
+    @pytest.mark.proves("against", "torch's mse_loss of normalised states")
     def test_the_code_is_a_mean_squared_error(self):
         h_s, h_t = states()
         theirs = nn.functional.mse_loss(
@@ -60,12 +63,14 @@ class TestAgainstIndependentForms:
 
 class TestWhoLearns:
     @pytest.mark.parametrize("variant", ["paper", "code"])
+    @pytest.mark.proves("gradients", "the student learns, the teacher does not")
     def test_student_learns_and_teacher_does_not(self, variant):
         h_s, h_t = (x.requires_grad_() for x in states())
         patience_loss(h_s, h_t, variant=variant).backward()
         assert h_s.grad.abs().sum() > 0
         assert h_t.grad is None
 
+    @pytest.mark.proves("invariances", "student and teacher exchanged")
     def test_symmetric_by_definition(self):
         h_s, h_t = states()
         torch.testing.assert_close(patience_loss(h_s, h_t), patience_loss(h_t, h_s), **F64)
@@ -85,12 +90,14 @@ class TestWhoLearns:
 
 class TestInvariances:
     @given(SEEDS, st.floats(-6, 6), st.floats(-6, 6))
+    @pytest.mark.proves("invariances", "the length of a state")
     def test_lengths_do_not_count(self, seed, s, t):
         h_s, h_t = states(seed)
         scaled = patience_loss(10**s * h_s, 10**t * h_t)
         torch.testing.assert_close(scaled, patience_loss(h_s, h_t), rtol=1e-9, atol=1e-12)
 
     @given(SEEDS)
+    @pytest.mark.proves("invariances", "a rotation of both")
     def test_one_rotation_of_both_does_not_count(self, seed):
         h_s, h_t = states(seed)
         square = torch.randn(6, 6, generator=seeded(seed), dtype=torch.float64)
@@ -99,6 +106,7 @@ class TestInvariances:
         torch.testing.assert_close(rotated, patience_loss(h_s, h_t), rtol=1e-9, atol=1e-12)
 
     @given(SEEDS, st.permutations(range(4)), st.permutations(range(3)))
+    @pytest.mark.proves("invariances", "the order of the sentences and pairs of layers")
     def test_order_of_sentences_and_of_pairs(self, seed, sentences, layers):
         h_s, h_t = states(seed)
         shuffled = [x[sentences][:, layers] for x in (h_s, h_t)]
@@ -112,6 +120,7 @@ class TestInvariances:
         torch.testing.assert_close(patience_loss(-h_t, h_t).item(), 12.0)
 
     @given(SEEDS)
+    @pytest.mark.proves("invariances", "a batch repeated")
     def test_mean_over_the_batch(self, seed):
         h_s, h_t = states(seed)
         twice = patience_loss(h_s.repeat(2, 1, 1), h_t.repeat(2, 1, 1))

@@ -35,6 +35,7 @@ class Relation(masked.MaskedLoss):
         return sum(sentences) / len(sentences)
 
     @masked.seeds
+    @pytest.mark.proves("against", "a scalar loop")
     def test_scalar_loop(self, seed):
         student, teacher = self.inputs(seed)
         expected = self.expected(student, teacher)
@@ -47,6 +48,7 @@ class Relation(masked.MaskedLoss):
         assert abs(self.loss(teacher, teacher)) < 1e-12
 
     @masked.seeds
+    @pytest.mark.proves("invariances", "the order of the heads")
     def test_order_of_heads(self, seed):
         student, teacher = self.inputs(seed)
         flipped = self.loss(student.flip(1), teacher.flip(1))
@@ -98,6 +100,7 @@ class TestValues(Relation):
         assert self.loss(student, teacher).item() == pytest.approx(expected, rel=1e-9)
 
     @given(SEEDS)
+    @pytest.mark.proves("invariances", "a rotation of either side")
     def test_a_turned_basis_does_not_count(self, seed):
         student, teacher = self.inputs(seed)
         square = torch.randn(6, 6, generator=seeded(seed), dtype=torch.float64)

@@ -62,12 +62,14 @@ def by_hand(student, teacher, edges, kernel="rbf", bandwidth=100.0, variant="pap
 class TestAgainstIndependentForms:
     @pytest.mark.parametrize("options", OPTIONS)
     @pytest.mark.parametrize("bandwidth", [0.5, 100])
+    @pytest.mark.proves("against", "a loop over nodes")
     def test_loop_over_nodes(self, options, bandwidth):
         z, v = features()
         expected = by_hand(z, v, EDGES, bandwidth=bandwidth, **options)
         loss = local_structure_loss(z, v, EDGES, bandwidth=bandwidth, **options)
         assert loss.item() == pytest.approx(expected, rel=1e-10)
 
+    @pytest.mark.proves("against", "a dense form")
     def test_dense_form(self):
         z, v = features(nodes=20)
         linked = torch.rand(20, 20, generator=seeded(3)) < 0.3
@@ -83,6 +85,7 @@ class TestAgainstIndependentForms:
         loss = local_structure_loss(z, v, edges, bandwidth=2.0)
         torch.testing.assert_close(loss, expected, **F64)
 
+    @pytest.mark.proves("against", "two neighbours in closed form")
     def test_two_neighbours_in_closed_form(self):
         z = torch.tensor([[0.0], [0.0], [2.0]], dtype=torch.float64)
         v = torch.zeros_like(z)
@@ -104,6 +107,7 @@ class TestAgainstIndependentForms:
 
 class TestWhoLearns:
     @pytest.mark.parametrize("options", OPTIONS)
+    @pytest.mark.proves("gradients", "the student learns, the teacher does not")
     def test_student_learns_and_teacher_does_not(self, options):
         z, v = (x.requires_grad_() for x in features())
         local_structure_loss(z, v, EDGES, **options).backward()
@@ -134,6 +138,7 @@ class TestWhoLearns:
 
 class TestInvariances:
     @given(SEEDS, st.floats(-9, 9))
+    @pytest.mark.proves("invariances", "a rotation and shift of either side")
     def test_rotation_and_translation(self, seed, shift):
         z, v = features(seed)
         turn = torch.linalg.qr(features(seed + 1, nodes=5)[1]).Q
@@ -152,6 +157,7 @@ class TestInvariances:
         assert (linear(z, v + 3, EDGES) - linear(z, v, EDGES)).abs() > 1e-6
 
     @given(SEEDS, st.permutations(range(6)), st.permutations(range(13)))
+    @pytest.mark.proves("invariances", "the numbering of nodes and the order of edges")
     def test_numbering_of_nodes_and_order_of_edges(self, seed, nodes, edges):
         z, v = features(seed)
         place = torch.tensor(nodes).argsort()

@@ -50,6 +50,7 @@ def by_hand(s, t, p):
 
 class TestAgainstIndependentForms:
     @pytest.mark.parametrize("p", [1, 1.5, 2, 3, 4])
+    @pytest.mark.proves("against", "a scalar loop", attention_transfer_loss)
     def test_scalar_loop(self, p):
         s, t = features()
         distances = by_hand(s, t, p)
@@ -58,6 +59,7 @@ class TestAgainstIndependentForms:
         assert paper == pytest.approx(sum(distances) / 4, rel=1e-12)
         assert code == pytest.approx(sum(d * d for d in distances) / 4 / 24, rel=1e-12)
 
+    @pytest.mark.proves("against", "torch's normalize and mse_loss", attention_transfer_loss)
     def test_torchs_normalize_and_mse(self):
         s, t = features()
         maps = [normalize(x.square().mean(1).flatten(1)) for x in (s, t)]
@@ -70,6 +72,7 @@ class TestAgainstIndependentForms:
         assert attention_map(a, p=1).item() == 5
         assert attention_map(a, p=3).item() == 35
 
+    @pytest.mark.proves("against", "numbers by hand", gradient_attention_loss)
     def test_gradients_by_hand(self):
         j_s, j_t = gradients()
         expected = sum(norm((a - b).flatten().tolist()) for a, b in zip(j_s, j_t, strict=True)) / 4
@@ -88,6 +91,7 @@ class TestAttentionTransfer(losses.FeatureLoss):
     options = tuple({"p": p, "variant": v} for p in (1, 1.5, 2, 4) for v in ("paper", "code"))
 
     @given(SEEDS)
+    @pytest.mark.proves("invariances", "the scale and sign of each sample")
     def test_scale_and_sign_of_each_sample(self, seed):
         s, t = features(seed)
         scales = torch.tensor([1e-4, -1e4, 1e-30, 1e30], dtype=torch.float64)[:, None, None, None]
@@ -95,12 +99,14 @@ class TestAttentionTransfer(losses.FeatureLoss):
         torch.testing.assert_close(self.values(s, scales * t), self.values(s, t), **F64)
 
     @given(SEEDS, st.permutations(range(3)), st.permutations(range(5)))
+    @pytest.mark.proves("invariances", "the order of the channels")
     def test_order_of_channels(self, seed, student, teacher):
         s, t = features(seed)
         shuffled = self.values(s[:, student], t[:, teacher])
         torch.testing.assert_close(shuffled, self.values(s, t), **F64)
 
     @given(SEEDS, st.permutations(range(24)))
+    @pytest.mark.proves("invariances", "one order of the pixels for both")
     def test_one_order_of_pixels_for_both(self, seed, pixels):
         s, t = features(seed)
         shuffled = [x.flatten(2)[..., pixels].unflatten(2, (4, 6)) for x in (s, t)]
@@ -160,6 +166,7 @@ class TestGradientAttention(losses.FeatureLoss):
     shapes = IMAGES
     scale_free = False
 
+    @pytest.mark.proves("gradients", "through a network's gradient, twice")
     def test_second_derivative_of_the_gradient_loss(self):
         j_s, j_t = gradients()
         j_s = j_s[:2].clone().requires_grad_()

@@ -41,12 +41,14 @@ def by_hand(z, v, targets, labelled, weight):
 
 class TestAgainstIndependentForms:
     @pytest.mark.parametrize("weight", WEIGHTS)
+    @pytest.mark.proves("against", "a scalar loop")
     def test_scalar_loop(self, weight):
         given = nodes()
         expected = by_hand(*given, weight)
         assert glnn_loss(*given, weight=weight).item() == pytest.approx(expected, rel=1e-12)
 
     @pytest.mark.parametrize("weight", WEIGHTS)
+    @pytest.mark.proves("against", "torch's losses as the authors use them")
     def test_torchs_losses_as_the_authors_use_them(self, weight):
         z, v, y, known = nodes()
         hard = nn.NLLLoss()(z.log_softmax(1)[known], y[known])
@@ -60,6 +62,7 @@ class TestAgainstIndependentForms:
         given = nodes()
         assert glnn_loss(*given) == glnn_loss(*given, weight=0)
 
+    @pytest.mark.proves("against", "the gradient in closed form")
     def test_gradient_of_each_node_by_hand(self):
         z, v, y, known = nodes()
         z.requires_grad_()
@@ -73,6 +76,7 @@ class TestAgainstIndependentForms:
 
 class TestWhoLearns:
     @pytest.mark.parametrize("weight", WEIGHTS)
+    @pytest.mark.proves("gradients", "the student learns, the teacher does not")
     def test_student_learns_and_teacher_does_not(self, weight):
         z, v, y, known = nodes()
         z.requires_grad_()
@@ -109,6 +113,7 @@ class TestInvariances:
         assert glnn_loss(z, v, y, known) > 0
 
     @given(SEEDS, st.floats(0, 1), st.permutations(range(9)))
+    @pytest.mark.proves("invariances", "the order of the nodes")
     def test_order_of_nodes(self, seed, weight, order):
         given = nodes(seed)
         torch.testing.assert_close(
@@ -118,6 +123,7 @@ class TestInvariances:
         )
 
     @given(SEEDS, st.floats(0, 1), st.floats(-50, 50))
+    @pytest.mark.proves("invariances", "a number added to all logits of a node")
     def test_shift_of_a_nodes_logits(self, seed, weight, shift):
         z, v, y, known = nodes(seed)
         shifts = shift * torch.arange(9, dtype=torch.float64)[:, None] / 9
@@ -129,6 +135,7 @@ class TestInvariances:
         )
 
     @given(SEEDS, st.floats(0, 1))
+    @pytest.mark.proves("invariances", "a batch repeated")
     def test_mean_over_nodes(self, seed, weight):
         given = nodes(seed)
         twice = [torch.cat([x, x]) for x in given]
@@ -137,6 +144,7 @@ class TestInvariances:
         )
 
     @given(SEEDS, st.floats(0, 1))
+    @pytest.mark.proves("invariances", "labels of other nodes")
     def test_labels_of_other_nodes_are_not_read(self, seed, weight):
         z, v, y, known = nodes(seed)
         other = torch.where(known, y, -1)

@@ -1,4 +1,4 @@
-"""What is computed and kept as data, for the templates: the atlas, the study, the figures."""
+"""What is computed and kept as data, for the templates: the atlas, the study, figures and more."""
 
 from __future__ import annotations
 
@@ -9,17 +9,24 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 
+REQUIRED = ("atlas", "study")
+"""Named as the commands that write them."""
+
+OPTIONAL = ("bench", "gpu", "trust")
+"""A page shows nothing of what is not there."""
+
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Give the templates what the commands of these names have written."""
-    for name in ("atlas", "study"):
+    """Give the templates each record by its name."""
+    for name in (*REQUIRED, *OPTIONAL):
         path = Path(config.docs_dir, "data", f"{name}.json")
+        if name in OPTIONAL and not path.is_file():
+            continue
         try:
             config.extra[name] = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, json.JSONDecodeError) as error:
-            raise PluginError(
-                f"docs/data/{name}.json: {error}; write it with: python -m snippets {name}"
-            ) from None
+            how = f"; write it with: python -m snippets {name}" if name in REQUIRED else ""
+            raise PluginError(f"docs/data/{name}.json: {error}{how}") from None
     config.extra["figures"] = {
         path.stem: _figure(path) for path in Path(config.docs_dir, "figures").glob("*.json")
     }

@@ -1,4 +1,8 @@
-"""What fills a page: a marker such as `<!-- claims -->` becomes the template fill/claims.html."""
+"""What fills a page: a marker such as `<!-- claims -->` becomes the template fill/claims.html.
+
+A marker may say what it is about: in `<!-- trust park2019.distance_loss -->`, the template's
+`about` is what follows its name.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from mkdocs.utils import get_relative_url
 
 from papers.ledger import counts
 
-MARKER = re.compile(r"<!-- (\w+) -->")
+MARKER = re.compile(r"<!-- (\w+)(?: ([\w.]+))? -->")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -41,6 +45,7 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
         return template.render(
             **config.extra,
             page=page,
+            about=marker[2],
             paper=page.meta.get("paper"),
             base_url=get_relative_url(".", page.url),
             counts=counts,

@@ -50,6 +50,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         {"Figures": "figures.md"},
         {"Atlas": "atlas.md"},
         {"Study": "study.md"},
+        {"Speed": ["bench.md", "vocabulary.md"]},
         {"Meetings": [f"meetings/{name}.md" for name in MEETINGS]},
         {"Guide": "guide.md"},
     ]

@@ -6,7 +6,7 @@ What types can say raises a `TypeError`, what they cannot a
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -17,6 +17,9 @@ from torch import Tensor
 P = ParamSpec("P")
 R = TypeVar("R")
 
+MOST = 1000
+"""How many kinds of calls of a function are remembered."""
+
 # The "tower" lets 4 pass for a float, as everybody expects.
 _BEARTYPE = beartype(conf=BeartypeConf(is_pep484_tower=True))
 
@@ -25,21 +28,41 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
     """Check the annotated shapes and types of `function` at each call.
 
     One name in several annotations, such as `batch`, must be one size.
-    The check costs some 65 µs, and steps aside under `torch.compile`,
-    which cannot trace it. `function.__wrapped__` is the bare form.
+    The check costs some 65 µs for shapes that are new, and steps aside
+    under `torch.compile`, which cannot trace it. `function.__wrapped__`
+    is the bare form.
 
     Raises:
         TypeError: when called, naming the argument that does not fit.
     """
     checked = jaxtyped(typechecker=_BEARTYPE)(function)
+    passed: set[Hashable] = set()
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if torch.compiler.is_compiling():
             return function(*args, **kwargs)
-        return checked(*args, **kwargs)
+        kinds = *map(_kind, args), *kwargs, *map(_kind, kwargs.values())
+        if kinds in passed:
+            return function(*args, **kwargs)
+        result = checked(*args, **kwargs)
+        if object not in kinds and len(passed) < MOST:
+            passed.add(kinds)
+        return result
 
+    # `torch.compile` counts how often it compiles a piece of code, and
+    # gives up beyond a limit: each loss is a piece of its own.
+    call.__code__ = call.__code__.replace(co_name=function.__name__)
     return call
+
+
+def _kind(value: object) -> Hashable:
+    """Give all that types look at, or `object` where that is unclear."""
+    if isinstance(value, Tensor):
+        return value.dtype, value.shape
+    if isinstance(value, str):
+        return value
+    return type(value) if isinstance(value, int | float) else object
 
 
 def require_positive(**values: float) -> None:
@@ -48,6 +71,16 @@ def require_positive(**values: float) -> None:
         if not (value > 0 and math.isfinite(value)):
             raise ValueError(
                 f"{name} must be positive and finite, got {value}"
+            )
+
+
+def require_temperature(**values: float) -> None:
+    """Raise a ValueError unless T and T² keep their digits in float32."""
+    for name, value in values.items():
+        if not 1e-15 <= value <= 1e15:
+            raise ValueError(
+                f"{name} must be positive and from 1e-15 to 1e15, got"
+                f" {value}"
             )
 
 
@@ -79,7 +112,13 @@ def require_samples(at_least: int = 1, **tensors: Tensor) -> None:
 
 
 def require_true(**masks: Tensor) -> None:
-    """Raise a ValueError for a mask without a true element."""
+    """Raise a ValueError for a mask without a true element.
+
+    Like the types, what tensors hold is not looked at while
+    `torch.compile` traces.
+    """
+    if torch.compiler.is_compiling():
+        return
     for name, mask in masks.items():
         if not mask.any():
             raise ValueError(
@@ -89,7 +128,12 @@ def require_true(**masks: Tensor) -> None:
 
 
 def require_range(size: int, **indices: Tensor) -> None:
-    """Raise a ValueError for indices that are not in 0 … size − 1."""
+    """Raise a ValueError for indices that are not in 0 … size − 1.
+
+    While `torch.compile` traces, they are not looked at.
+    """
+    if torch.compiler.is_compiling():
+        return
     for name, index in indices.items():
         low, high = index.min().item(), index.max().item()
         if low < 0 or high >= size:

@@ -145,6 +145,7 @@ def compare(case: Case, place: int, *, quick: bool) -> dict[str, Any]:
         forms[name]["megabytes"] = round(needed / MEGABYTE, 2)
     return {
         "paper": case.paper,
+        "loss": case.loss,
         "name": case.name,
         "shape": case.shape,
         "rounds": len(times[PLAIN]),

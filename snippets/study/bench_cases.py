@@ -80,6 +80,7 @@ class Case:
 
     Attributes:
         paper: The key of the paper.
+        loss: The function's name, in both of our forms.
         name: What the loss is called.
         shape: The size of the inputs, as a page shows it.
         inputs: Makes the tensors: the student's, then the teacher's.
@@ -90,6 +91,7 @@ class Case:
     """
 
     paper: str
+    loss: str
     name: str
     shape: tuple[int, ...]
     inputs: Callable[[], list[Tensor]]
@@ -373,6 +375,7 @@ def _linear(shape: tuple[int, ...], width: int) -> list[Case]:
 
         return Case(
             "linear",
+            "linear_divergence_loss",
             name,
             (tokens, width, vocabulary),
             inputs,
@@ -445,7 +448,7 @@ def _pair(
     name: str,
     shape: tuple[int, ...],
     *,
-    plain: Loss,
+    plain: partial[Tensor],
     run: Loss,
     peers: Mapping[str, Form],
     target: Target | None,
@@ -454,6 +457,7 @@ def _pair(
     forms = {PLAIN: Form(lambda: plain), RUN: Form(lambda: run)}
     return Case(
         paper,
+        plain.func.__name__,
         name,
         shape,
         lambda: _normal(shape, shape),

@@ -8,7 +8,11 @@ is known in closed form, is written at once.
 from jaxtyping import Float
 from torch import Tensor
 
-from snippets.lab.checks import require_positive, require_samples, typed
+from snippets.lab.checks import (
+    require_samples,
+    require_temperature,
+    typed,
+)
 from snippets.lab.fast.rows import FORWARD, mean_divergence
 
 
@@ -24,7 +28,7 @@ def kd_loss(
     Arguments, value and errors are those of the plain form. There is
     no second derivative.
     """
-    require_positive(temperature=temperature)
+    require_temperature(temperature=temperature)
     require_samples(student_logits=student_logits)
     return temperature**2 * mean_divergence(
         student_logits,

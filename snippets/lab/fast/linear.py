@@ -104,15 +104,15 @@ def linear_divergence_loss(
         )
         total = full_precision(hidden[:0]).new_zeros(())
         scratch = total.new_empty(
-            ROOM - 2, min(chunk_tokens, len(real)), len(head)
+            ROOM + 1, min(chunk_tokens, len(real)), len(head)
         )
         for chunk in real.split(chunk_tokens):
             states = hidden[chunk]  # (n, D)
             z = full_precision(states @ head.T)  # (n, V)
             v = full_precision(teacher_hidden[chunk] @ teacher_head.T)
-            room = scratch[:, : len(chunk)]
-            total += measure(z, v, room).sum()
-            slope = room[0].to(hidden.dtype)  # (n, V)
+            *room, out = scratch[:, : len(chunk)]
+            total += measure(z, v, room, out)
+            slope = out.to(hidden.dtype)  # (n, V)
             if to_hidden is not None:
                 to_hidden[chunk] = (slope @ head).to(to_hidden.dtype)
             if to_head is not None:

@@ -7,7 +7,7 @@ gradient is known in closed form, so it is written at once, into the
 one large tensor that there is.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,9 +15,12 @@ from torch import Tensor
 
 from snippets.lab.checks import full_precision
 from snippets.lab.divergence import (
+    CLOSE,
     cross_entropy,
+    excess,
     kl_divergence,
     log_mixture,
+    logit_divergence,
 )
 from snippets.lab.fast.gradients import (
     BLOCK,
@@ -26,8 +29,13 @@ from snippets.lab.fast.gradients import (
     with_gradient,
 )
 
-ROOM = 6
+ROOM = 3
 """How many blocks of scratch memory a divergence needs."""
+
+NEAR = 0.02
+"""Below which a divergence would have too few digits."""
+
+_OfTwo = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -35,62 +43,73 @@ class Divergence:
     """A divergence of rows: the form to run, and the plain one.
 
     Attributes:
-        run: From the student's logits (R, V), the teacher's, and
-            scratch (`ROOM`, R, V): the values (R,). Leaves their gradient
-            in scratch[0]. Where a logit is infinite, so that the short
-            formulas fail, a value is not finite.
-        plain: From log p and log q (R, V): the values (R,).
+        run: From the student's logits (R, V), the teacher's, each
+            row's largest being 0, room for one more such tensor, and
+            `out`: the values (R,). Leaves their gradient by the
+            student's logits in `out`, and may write into all others.
+            Where a logit is infinite, so that the short formulas fail,
+            a value is not finite.
+        plain: From the teacher's logits and the student's (R, V): the
+            values (R,).
     """
 
-    run: Callable[[Tensor, Tensor, Tensor], Tensor]
-    plain: Callable[[Tensor, Tensor], Tensor]
+    run: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    plain: _OfTwo
 
     def __call__(
         self,
         student: Tensor,
         teacher: Tensor,
-        scratch: Tensor,
+        scratch: Sequence[Tensor],
+        out: Tensor,
         temperature: float = 1.0,
     ) -> Tensor:
-        """Give the values of rows of logits, divided by a temperature.
+        """Sum the divergence of rows of logits, divided by T.
 
         Args:
             student: The student's logits (R, V).
             teacher: The teacher's (R, V).
-            scratch: Room to work in, `ROOM` times (R, V). In its first
-                part the values' gradient is left, by the logits that
+            scratch: Room to work in, `ROOM` times (R, V).
+            out: Where to leave the gradient (R, V) by the logits that
                 are divided already.
-            temperature: What to divide by.
+            temperature: T.
         """
-        z, v = full_precision(student), full_precision(teacher)
-        if temperature != 1:
-            z = torch.mul(z, 1 / temperature, out=scratch[-1])
-            v = torch.mul(v, 1 / temperature, out=scratch[-2])
-        values = self.run(z, v, scratch)
-        if values.isfinite().all():
-            return values
+        z, v = (
+            _softened(full_precision(logits), temperature, room)
+            for logits, room in zip(
+                (student, teacher), scratch, strict=False
+            )
+        )
+        total = self.run(z, v, scratch[2], out).sum()
+        if total.isfinite():
+            return total
         # Rare: an excluded class, say. The plain form copes with it.
-        z, v = (_softened(x, temperature) for x in (student, teacher))
+        z = _softened(full_precision(student), temperature, z)
+        v = _softened(full_precision(teacher), temperature, v)
         with torch.enable_grad():
             z = z.detach().requires_grad_()
-            values = self.plain(v.log_softmax(-1), z.log_softmax(-1))
-            (slope,) = torch.autograd.grad(values.sum(), z)
-        scratch[0] = slope
-        return values.detach()
+            total = self.plain(v, z).sum()
+            (slope,) = torch.autograd.grad(total, z)
+        out.copy_(slope)
+        return total.detach()
 
 
-def _softened(logits: Tensor, temperature: float) -> Tensor:
-    # With the largest at 0, a tiny temperature makes none infinite.
-    logits = full_precision(logits)
-    return (logits - logits.amax(-1, keepdim=True)) / temperature
+def _softened(
+    logits: Tensor, temperature: float, out: Tensor
+) -> Tensor:
+    """Divide logits whose largest is 0, so that none becomes infinite.
+
+    Nor does a common offset cost the softmax any digit.
+    """
+    torch.sub(logits, logits.amax(-1, keepdim=True), out=out)
+    return out if temperature == 1 else out.mul_(1 / temperature)
 
 
 def softmax(logits: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
-    """Give the probabilities (R, V), and the log of their sum (R, 1)."""
+    """Give the probabilities (R, V), and log Σ exp (R, 1)."""
     p = torch.softmax(logits, -1, out=out)
-    # For the likeliest class, log p is its logit less that log.
-    peak = logits.amax(-1, keepdim=True)
-    return p, peak - p.amax(-1, keepdim=True).log()
+    # For the likeliest class, of logit 0, log p is minus that log.
+    return p, p.amax(-1, keepdim=True).log_().neg_()
 
 
 def expectation(p: Tensor, cost: Tensor) -> Tensor:
@@ -98,33 +117,63 @@ def expectation(p: Tensor, cost: Tensor) -> Tensor:
     return torch.linalg.vecdot(p, cost)
 
 
-def _cross_entropy(z: Tensor, v: Tensor, scratch: Tensor) -> Tensor:
-    q, log_sum = softmax(z, scratch[0])
-    p = torch.softmax(v, -1, out=scratch[1])
+def _cross_entropy(
+    z: Tensor, v: Tensor, room: Tensor, out: Tensor
+) -> Tensor:
+    q, log_sum = softmax(z, out)
+    p = torch.softmax(v, -1, out=room)
     q.sub_(p)  # ∂/∂z = q − p
     return log_sum.squeeze(-1) - expectation(p, z)
 
 
-def _forward(z: Tensor, v: Tensor, scratch: Tensor) -> Tensor:
-    q, q_sum = softmax(z, scratch[0])
-    p, p_sum = softmax(v, scratch[1])
-    q.sub_(p)  # ∂/∂z = q − p
-    gap = torch.sub(v, z, out=scratch[2]).sub_(p_sum - q_sum)
-    return expectation(p, gap)  # Σ p (log p − log q)
+def _forward(z: Tensor, v: Tensor, room: Tensor, out: Tensor) -> Tensor:
+    q, q_sum = softmax(z, out)
+    p, p_sum = softmax(v, room)
+    gap = z.sub_(v)
+    mean = expectation(p, gap).unsqueeze(-1)
+    values = q_sum - p_sum - mean  # Σ p (log p − log q)
+    if values.mean() < NEAR and (gap.sub_(mean).abs() < CLOSE).all():
+        return _forward_near(p, gap, out)
+    q.sub_(p)  # ∂/∂z
+    return values.squeeze(-1)
 
 
-def _reverse(z: Tensor, v: Tensor, scratch: Tensor) -> Tensor:
-    q, q_sum = softmax(z, scratch[0])
-    _, p_sum = softmax(v, scratch[1])
-    gap = torch.sub(z, v, out=scratch[2]).sub_(q_sum - p_sum)
+def _forward_near(p: Tensor, x: Tensor, out: Tensor) -> Tensor:
+    """Keep the digits of a small KL, which is log Σ p eˣ if Σ p x = 0.
+
+    See `logit_divergence`.
+    """
+    growth = torch.expm1(x, out=out)
+    total = expectation(p, excess(x, growth))  # Σ p eˣ − 1
+    # ∂/∂z = q − p, where q = p eˣ / Σ p eˣ
+    growth.sub_(total.unsqueeze(-1)).mul_(p)
+    growth.div_(1 + total.unsqueeze(-1))
+    return total.log1p_()
+
+
+def _reverse(z: Tensor, v: Tensor, room: Tensor, out: Tensor) -> Tensor:
+    q, q_sum = softmax(z, out)
+    _, p_sum = softmax(v, room)
+    gap = z.sub_(v).sub_(q_sum - p_sum)
     values = expectation(q, gap)  # Σ q (log q − log p)
     q.mul_(gap.sub_(values.unsqueeze(-1)))  # ∂/∂z
     return values
 
 
-CROSS_ENTROPY = Divergence(_cross_entropy, cross_entropy)
-FORWARD = Divergence(_forward, kl_divergence)
-REVERSE = Divergence(_reverse, lambda p, q: kl_divergence(q, p))
+def _of_logits(divergence: _OfTwo) -> _OfTwo:
+    """Let a divergence of log-probabilities take logits."""
+
+    def plain(v: Tensor, z: Tensor) -> Tensor:
+        return divergence(v.log_softmax(-1), z.log_softmax(-1))
+
+    return plain
+
+
+CROSS_ENTROPY = Divergence(_cross_entropy, _of_logits(cross_entropy))
+FORWARD = Divergence(_forward, logit_divergence)
+REVERSE = Divergence(
+    _reverse, _of_logits(lambda p, q: kl_divergence(q, p))
+)
 
 
 def generalized_jsd(beta: float) -> Divergence:
@@ -137,12 +186,12 @@ def generalized_jsd(beta: float) -> Divergence:
     if beta == 1:
         return REVERSE
 
-    def run(z: Tensor, v: Tensor, scratch: Tensor) -> Tensor:
-        q, q_sum = softmax(z, scratch[0])
-        p, p_sum = softmax(v, scratch[1])
+    def run(z: Tensor, v: Tensor, room: Tensor, out: Tensor) -> Tensor:
+        q, q_sum = softmax(z, out)
+        p, p_sum = softmax(v, room)
         # d = log q − log p; log m − log p = log(β + (1 − β) eᵈ)
-        d = torch.sub(z, v, out=scratch[2]).sub_(q_sum - p_sum)
-        above = torch.exp(d, out=scratch[3])
+        d = z.sub_(v).sub_(q_sum - p_sum)
+        above = torch.exp(d, out=v)
         above.mul_(1 - beta).add_(beta).log_()
         values = expectation(p, above).mul_(-beta)
         gap = d.sub_(above)  # log q − log m
@@ -157,7 +206,7 @@ def generalized_jsd(beta: float) -> Divergence:
         from_p = kl_divergence(log_p, log_m)
         return beta * from_p + (1 - beta) * kl_divergence(log_q, log_m)
 
-    return Divergence(run, plain)
+    return Divergence(run, _of_logits(plain))
 
 
 def mean_divergence(
@@ -179,43 +228,48 @@ def mean_divergence(
         temperature: What to divide the logits by.
         mask: True at the real rows (…); None is all.
     """
+    count = int(student[..., 0].numel() if mask is None else mask.sum())
 
     def evaluate(
         student: Tensor, *, wanted: tuple[bool, ...]
     ) -> tuple[Tensor, Gradients]:
         z, v = (x.reshape(-1, x.shape[-1]) for x in (student, teacher))
-        real = torch.arange(len(z), device=z.device)
-        if mask is not None:
-            real = real[mask.flatten()]
-        gradient = like_in_full(z) if wanted[0] else None
-        if gradient is not None and len(real) < len(z):
-            gradient.zero_()
-        height = min(max(1, BLOCK // z.shape[-1]), len(real))
+        height = min(max(1, BLOCK // z.shape[-1]), count)
         scratch = full_precision(z[:0]).new_empty(
-            ROOM, height, z.shape[-1]
+            ROOM + 1, height, z.shape[-1]
         )
+        gradient = like_in_full(z) if wanted[0] else None
+        if gradient is not None and count < len(z):
+            gradient.zero_()
         total = scratch.new_zeros(())
-        for block in real.split(height):
-            rows = _side_by_side(block)
-            room = scratch[:, : len(block)]
-            total += divergence(
-                z[rows], v[rows], room, temperature
-            ).sum()
-            if gradient is not None:
-                gradient[rows] = room[0].mul_(
-                    1 / (len(real) * temperature)
-                )
+        for rows in _blocks(len(z), height, mask):
+            pair = z[rows], v[rows]
+            *room, out = scratch[:, : len(pair[0])]
+            in_place = gradient is not None and isinstance(rows, slice)
+            if gradient is not None and in_place:
+                out = gradient[rows]
+            total += divergence(*pair, room, out, temperature)
+            if gradient is not None and not in_place:
+                gradient[rows] = out
         if gradient is not None:
             gradient = gradient.view_as(student)
-        return total / len(real), (gradient,)
+        # So, the gradient by the logits is as large as by logits / T.
+        return temperature * total, (gradient,)
 
     teacher = teacher.detach()
-    return with_gradient(evaluate, student, plain=plain)
+    total = with_gradient(evaluate, student, plain=plain)
+    return total / (temperature * count)
 
 
-def _side_by_side(rows: Tensor) -> Tensor | slice:
-    """Make neighbouring rows a slice, which copies nothing."""
-    first, last = int(rows[0]), int(rows[-1])
-    if last - first + 1 == len(rows):
-        return slice(first, last + 1)
-    return rows
+def _blocks(
+    count: int, height: int, mask: Tensor | None
+) -> Iterator[slice | Tensor]:
+    """Cut the real rows into blocks; neighbours are a slice, no copy."""
+    if mask is None or mask.all():
+        for start in range(0, count, height):
+            yield slice(start, min(start + height, count))
+        return
+    for block in mask.flatten().nonzero().squeeze(-1).split(height):
+        first, last = int(block[0]), int(block[-1])
+        whole = last - first + 1 == len(block)
+        yield slice(first, last + 1) if whole else block

@@ -61,15 +61,14 @@ def attention_transfer_loss(
                 else gap.square().mean()
             )
             (slope,) = torch.autograd.grad(value, Q)
-        slope = p * slope.view(len(Q), 1, *student.shape[2:])
+        slope = p * slope.view(len(Q), 1, *student.shape[2:]) / scales
         gradient = like_in_full(student)
         for some in blocks(student):
             # ∂|A|^p / ∂A = p |A|^(p−1) · sign A
-            part = full_precision(student[some])
-            A = torch.div(part, scales[some], out=gradient[some])
+            A = _scaled(student[some], scales, some)
             if p != 2:
-                A.copy_(A.abs().pow_(p - 1).mul_(A.sgn()))
-            A.mul_(slope[some] / scales[some])
+                A = A.abs().pow_(p - 1).mul_(A.sgn())
+            torch.mul(A, slope[some], out=gradient[some])
         return value.detach(), (gradient,)
 
     return with_gradient(
@@ -80,14 +79,35 @@ def attention_transfer_loss(
 
 
 def _maps(features: Tensor, p: float) -> tuple[Tensor, Tensor]:
-    """Give the maps of features scaled to ±1, and the scales."""
-    maps, scales = [], []
+    """Give the maps (B, H·W) of features / scales, and the scales.
+
+    These are 1, unless powers of a sample's features would overflow,
+    or vanish.
+    """
+    number = torch.finfo(full_precision(features[:0]).dtype)
+    scales = torch.ones(1, 1, 1, 1).to(features)
+    maps = _powers(features, scales, p)
+    largest = maps.amax(1)
+    if (largest > number.tiny**0.5).all() and (
+        largest < number.max**0.5
+    ).all():
+        return maps, full_precision(scales)
+    peaks = full_precision(features).abs().amax((1, 2, 3), keepdim=True)
+    scales = torch.where(peaks == 0, 1, peaks)
+    return _powers(features, scales, p), scales
+
+
+def _powers(features: Tensor, scales: Tensor, p: float) -> Tensor:
+    """Sum the powers over the channels (B, H·W), in the cache."""
+    maps = []
     for some in blocks(features):
-        A = full_precision(features[some])
-        flat = A.flatten(1)
-        peak = torch.maximum(flat.amax(1), -flat.amin(1)).view(
-            -1, 1, 1, 1
-        )
-        scales.append(torch.where(peak == 0, 1, peak))
-        maps.append((A / scales[-1]).abs_().pow_(p).sum(1).flatten(1))
-    return torch.cat(maps), torch.cat(scales)
+        A = _scaled(features[some], scales, some)
+        powers = A * A if p == 2 else A.abs().pow_(p)
+        maps.append(powers.sum(1).flatten(1))
+    return torch.cat(maps)
+
+
+def _scaled(features: Tensor, scales: Tensor, some: slice) -> Tensor:
+    """Divide some samples by their scales, or all by 1, for nothing."""
+    A = full_precision(features)
+    return A if len(scales) == 1 else A / scales[some]
