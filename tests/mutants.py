@@ -28,7 +28,6 @@ import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -129,7 +128,7 @@ def made_by(function: FunctionType) -> list[FunctionType]:
     return [holder for holder in holders if isinstance(holder, FunctionType)]
 
 
-@contextmanager
+@contextlib.contextmanager
 def swapped(function: FunctionType, code: CodeType, made: list[FunctionType]) -> Iterator[None]:
     """Put other code into a function, and into those that it has made, for a while."""
     before = [one.__code__ for one in made]
@@ -204,8 +203,6 @@ def used_by(function: FunctionType) -> Iterator[Any]:
         for value in values:
             if isinstance(value, ModuleType) and value.__name__.startswith("snippets."):
                 yield from (vars(value)[n] for n in code.co_names if n in vars(value))
-            elif isinstance(value, dict):
-                yield from value.values()
             else:
                 yield value
 
@@ -256,6 +253,10 @@ class Run:
             counts = Counter(self.outcomes[name])
             said = ", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES)
             self.say(f"{name}: {said} ({len(tests)} tests, {time.perf_counter() - start:.0f} s)")
+        used = set().union(*entering.values())
+        control = [(item, taken[item]) for item in items if item in used]
+        if self.fork([contextlib.nullcontext], control) != [SURVIVED]:
+            raise pytest.UsageError("the tests fail in a process of their own, without any mutant")
         return True
 
     def passes(self, item: pytest.Item) -> bool:
@@ -297,14 +298,19 @@ class Run:
 
     def kill(self, name: str, tests: list[tuple[pytest.Item, float]]) -> list[str]:
         """Run the tests for each mutant of a function, some at the same time."""
-        outcomes: dict[int, str] = {}
-        running: dict[int, int] = {}
         function = self.functions[name]
         made = made_by(function)
-        for number, mutant in enumerate(self.mutants[name]):
+        faults = [functools.partial(swapped, function, m.code, made) for m in self.mutants[name]]
+        return self.fork(faults, tests)
+
+    def fork(self, states: list[Callable[[], Any]], tests: list) -> list[str]:
+        """Run the tests in each of some states, which are entered for the fork alone."""
+        outcomes: dict[int, str] = {}
+        running: dict[int, int] = {}
+        for number, state in enumerate(states):
             if len(running) == self.jobs:
                 collect(running, outcomes)
-            with swapped(function, mutant.code, made):
+            with state():
                 pid = os.fork()
                 if not pid:
                     self.end(tests)

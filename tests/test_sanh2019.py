@@ -178,6 +178,12 @@ class TestHardNumbers:
 
 
 class TestBadInput:
+    def test_no_real_word(self):
+        given = everything()
+        given[6] = torch.zeros_like(given[6])
+        with pytest.raises(ValueError, match=r"^mask .* \(3, 5\)"):
+            distilbert_loss(*given)
+
     def test_no_masked_word(self):
         given = everything()
         given[5] = ~given[6]  # padding alone is masked

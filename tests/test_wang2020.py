@@ -118,6 +118,16 @@ def test_a_student_without_probability_is_floored(dtype):
     assert student.grad.isfinite().all()
 
 
+def test_a_text_of_one_word_counts_as_one():
+    mask = torch.tensor([[True, False, False]])
+    assert wang2020.mean_of_rows(torch.ones(1, 2, 3), mask) == 1
+
+
+def test_values_of_no_width():
+    with pytest.raises(ValueError, match=r"teacher_values .* \(1, 2, 3, 0\)"):
+        value_relation_loss(torch.ones(1, 2, 3, 4), torch.ones(1, 2, 3, 0), torch.ones(1, 3).bool())
+
+
 def test_a_key_that_both_exclude_contributes_nothing():
     draw = torch.randn(2, 1, 1, 4, 4, generator=seeded(0), dtype=torch.float64)
     future = torch.ones(4, 4).triu(1).bool()  # as under a causal mask

@@ -249,6 +249,7 @@ class TestHardNumbers:
         loss = local_structure_loss(z, v.float(), EDGES, bandwidth=1.0)
         expected = local_structure_loss(z, v, EDGES, bandwidth=1.0)
         torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-8)
+        assert local_structure_loss(z.float(), v, EDGES).dtype == torch.float32
 
     def test_small_integers_as_edges(self):
         z, v = features()

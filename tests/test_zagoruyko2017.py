@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy, mse_loss, normalize
 
 from snippets import zagoruyko2017
 from snippets.lab.data import seeded
+from snippets.lab.fast.zagoruyko2017 import attention_transfer_loss as fast_form
 from snippets.lab.models import mlp
 from snippets.zagoruyko2017 import (
     attention_map,
@@ -153,6 +154,11 @@ class TestAttentionTransfer(losses.FeatureLoss):
     def test_power(self, p):
         with pytest.raises(ValueError, match=f"p must .* got {p}"):
             attention_transfer_loss(*features(), p=p)
+
+    @pytest.mark.parametrize("loss", [attention_transfer_loss, fast_form])
+    def test_no_channels(self, loss):
+        with pytest.raises(ValueError, match=r"teacher_features .* \(2, 0, 3, 3\)"):
+            loss(torch.ones(2, 4, 3, 3), torch.ones(2, 0, 3, 3))
 
     @pytest.mark.parametrize("size", [(6, 4), (1, 1)])
     def test_maps_of_another_size(self, size):

@@ -38,11 +38,11 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
     checked = jaxtyped(typechecker=_BEARTYPE)(function)
     passed: set[Hashable] = set()
 
-    @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if torch.compiler.is_compiling():
             return function(*args, **kwargs)
-        kinds = *map(_kind, args), *kwargs, *map(_kind, kwargs.values())
+        values = (*args, *kwargs.values())
+        kinds = (len(args), *kwargs.keys(), *map(_kind, values))
         if kinds in passed:
             return function(*args, **kwargs)
         result = checked(*args, **kwargs)
@@ -53,7 +53,7 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
     # `torch.compile` counts how often it compiles a piece of code, and
     # gives up beyond a limit: each loss is a piece of its own.
     call.__code__ = call.__code__.replace(co_name=function.__name__)
-    return call
+    return functools.wraps(function)(call)
 
 
 def _kind(value: object) -> Hashable:

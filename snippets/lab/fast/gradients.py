@@ -9,8 +9,8 @@ from torch.autograd import Function
 
 from snippets.lab.checks import full_precision
 
-BLOCK = 2**18
-"""How many numbers of a tensor are worked on at a time."""
+BLOCK = 2**20
+"""How many numbers of features are worked on at a time."""
 
 Gradients = tuple[Tensor | None, ...]
 """One for each learned tensor, None where none is wanted."""
@@ -22,7 +22,7 @@ value and the gradients."""
 
 @torch.compiler.disable
 def with_gradient(
-    evaluate: Evaluate, *learned: Tensor, plain: str
+    evaluate: Evaluate, *learned: Tensor, plain: str, scale: float = 1.0
 ) -> Tensor:
     """Make a loss of a function that computes its own gradient.
 
@@ -34,6 +34,8 @@ def with_gradient(
         evaluate: See `Evaluate`.
         learned: The tensors that may get a gradient.
         plain: The name of the plain form, for an error.
+        scale: What to multiply value and gradients by: it costs nothing
+            where the backward pass multiplies anyway.
 
     Raises:
         NotImplementedError: by a second derivative.
@@ -43,7 +45,7 @@ def with_gradient(
         for tensor in learned
     )
     value: Tensor = _WithGradient.apply(
-        evaluate, plain, wanted, *learned
+        evaluate, plain, scale, wanted, *learned
     )
     return value
 
@@ -54,32 +56,37 @@ class _WithGradient(Function):
         ctx: Any,
         evaluate: Evaluate,
         plain: str,
+        scale: float,
         wanted: tuple[bool, ...],
         *learned: Tensor,
     ) -> Tensor:
         value, ctx.gradients = evaluate(*learned, wanted=wanted)
         ctx.save_for_backward(*learned)
         ctx.evaluate, ctx.plain, ctx.wanted = evaluate, plain, wanted
-        return value
+        ctx.scale = scale
+        return value * scale
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         gradients, ctx.gradients = ctx.gradients, None
         learned = ctx.saved_tensors
         with torch.no_grad():
+            slope = slope * ctx.scale
             if gradients is None:
                 _, gradients = ctx.evaluate(*learned, wanted=ctx.wanted)
-            scaled = [
-                None if g is None else g.mul_(slope) for g in gradients
-            ]
+            # On a GPU, looking at the number would mean to wait for it.
+            if not (slope.is_cpu and slope == 1):
+                gradients = tuple(
+                    g if g is None else g.mul_(slope) for g in gradients
+                )
         if torch.is_grad_enabled():
-            scaled = [
-                None
+            gradients = tuple(
+                g
                 if g is None
                 else _FirstOrder.apply(ctx.plain, g, *learned)
-                for g in scaled
-            ]
-        return None, None, None, *scaled
+                for g in gradients
+            )
+        return None, None, None, None, *gradients
 
 
 class _FirstOrder(Function):

@@ -30,10 +30,11 @@ def kd_loss(
     """
     require_temperature(temperature=temperature)
     require_samples(student_logits=student_logits)
-    return temperature**2 * mean_divergence(
+    return mean_divergence(
         student_logits,
         teacher_logits,
         FORWARD,
         temperature=temperature,
+        weight=temperature**2,
         plain="snippets.hinton2015.kd_loss",
     )

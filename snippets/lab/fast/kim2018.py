@@ -50,25 +50,25 @@ def factor_transfer_loss(
         total = gradient.new_zeros(())
         for some in blocks(student):
             F_S = full_precision(student[some]).flatten(1)  # (b, n)
-            unit = directions(F_S)
-            target = directions(
-                full_precision(teacher[some]).flatten(1)
-            )
-            gap = unit - target
-            size = lengths(gap, p)  # ‖·‖_p, (b,)
+            F_T = full_precision(teacher[some]).flatten(1)
+            unit, norm = _directions(F_S)
+            target, _ = _directions(F_T)
+            gap = torch.sub(unit, target, out=target)
             if variant == "paper":
-                total += size.sum() / len(student)
+                size = lengths(gap, p)  # ‖·‖_p, (b,)
+                total += size.sum()
                 gap /= torch.where(size == 0, 1, size)[:, None]
-                slope = gap.abs().pow_(p - 1).mul_(gap.sgn_())
-            else:
-                power = gap.abs().pow_(p - 1)
-                slope = power.mul_(gap.sgn()).mul_(p / gap.shape[1])
-                total += (slope * gap).sum() / (p * len(student))
+            # The slope of |gap|^p / p
+            slope = gap.sgn()
+            if p != 1:
+                slope.mul_(gap.abs().pow_(p - 1))
+            if variant == "code":
+                each = torch.linalg.vecdot(slope, gap)  # ‖·‖_p^p, (b,)
+                total += each.sum() / gap.shape[1]
+                norm = norm * (gap.shape[1] / p)
             # What points along the factor changes no direction.
             along = torch.linalg.vecdot(unit, slope)[:, None]
-            slope.sub_(unit.mul_(along))
-            norm = lengths(F_S)[:, None] * len(student)
-            slope.div_(torch.where(norm == 0, torch.inf, norm))
+            slope.addcmul_(unit, along, value=-1).div_(norm)
             gradient[some] = slope.view_as(gradient[some])
         return total, (gradient,)
 
@@ -76,4 +76,20 @@ def factor_transfer_loss(
         evaluate,
         student_factor,
         plain="snippets.kim2018.factor_transfer_loss",
+        scale=1 / len(student_factor),
     )
+
+
+def _directions(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Give vectors (b, n) length 1, and what they were divided by.
+
+    One pass finds the lengths, unless their squares would overflow or
+    vanish. A zero vector stays, and has no slope.
+    """
+    number = torch.finfo(vectors.dtype)
+    least = (number.tiny / number.eps) ** 0.5
+    norm = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    if ((norm > least) & (norm < number.max**0.5)).all():
+        return vectors / norm, norm
+    norm = lengths(vectors).unsqueeze(-1)
+    return directions(vectors), torch.where(norm == 0, torch.inf, norm)

@@ -110,17 +110,15 @@ def linear_divergence_loss(
             states = hidden[chunk]  # (n, D)
             z = full_precision(states @ head.T)  # (n, V)
             v = full_precision(teacher_hidden[chunk] @ teacher_head.T)
-            *room, out = scratch[:, : len(chunk)]
+            room = scratch[:, : len(chunk)]
+            out = room[ROOM]
             total += measure(z, v, room, out)
             slope = out.to(hidden.dtype)  # (n, V)
             if to_hidden is not None:
                 to_hidden[chunk] = (slope @ head).to(to_hidden.dtype)
             if to_head is not None:
                 _add_product(to_head, slope.T, states)
-        for gradient in (to_hidden, to_head):
-            if gradient is not None:
-                gradient.div_(len(real))
-        return total / len(real), (to_hidden, to_head)
+        return total, (to_hidden, to_head)
 
     return with_gradient(
         evaluate,
@@ -128,6 +126,7 @@ def linear_divergence_loss(
         student_head,
         plain="logits and the loss of snippets.kim2016, gu2024 or"
         " agarwal2024",
+        scale=1 / len(real),
     )
 
 

@@ -7,7 +7,7 @@ gradient is known in closed form, so it is written at once, into the
 one large tensor that there is.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -23,17 +23,22 @@ from snippets.lab.divergence import (
     logit_divergence,
 )
 from snippets.lab.fast.gradients import (
-    BLOCK,
     Gradients,
     like_in_full,
     with_gradient,
 )
 
-ROOM = 3
+BLOCK = 2**18
+"""How many logits are worked on at a time."""
+
+ROOM = 4
 """How many blocks of scratch memory a divergence needs."""
 
 NEAR = 0.02
 """Below which a divergence would have too few digits."""
+
+FAR = 4.0
+"""Beyond which logits' common offset would cost digits."""
 
 _OfTwo = Callable[[Tensor, Tensor], Tensor]
 
@@ -43,12 +48,12 @@ class Divergence:
     """A divergence of rows: the form to run, and the plain one.
 
     Attributes:
-        run: From the student's logits (R, V), the teacher's, each
-            row's largest being 0, room for one more such tensor, and
-            `out`: the values (R,). Leaves their gradient by the
-            student's logits in `out`, and may write into all others.
-            Where a logit is infinite, so that the short formulas fail,
-            a value is not finite.
+        run: From the logits (2, R, V), the student's and the
+            teacher's, their largest of each row (2, R, 1), room for as
+            much again, and `out`: the values (R,). Leaves their
+            gradient by the student's logits in `out` (R, V), and may
+            write into all others. Where a logit is infinite, so that
+            the short formulas fail, a value is not finite.
         plain: From the teacher's logits and the student's (R, V): the
             values (R,).
     """
@@ -60,7 +65,7 @@ class Divergence:
         self,
         student: Tensor,
         teacher: Tensor,
-        scratch: Sequence[Tensor],
+        scratch: Tensor,
         out: Tensor,
         temperature: float = 1.0,
     ) -> Tensor:
@@ -69,47 +74,56 @@ class Divergence:
         Args:
             student: The student's logits (R, V).
             teacher: The teacher's (R, V).
-            scratch: Room to work in, `ROOM` times (R, V).
+            scratch: Room to work in (`ROOM`, R, V).
             out: Where to leave the gradient (R, V) by the logits that
                 are divided already.
             temperature: T.
         """
-        z, v = (
-            _softened(full_precision(logits), temperature, room)
-            for logits, room in zip(
-                (student, teacher), scratch, strict=False
-            )
-        )
-        total = self.run(z, v, scratch[2], out).sum()
+        pair = scratch[:2]
+        for logits, soft in zip((student, teacher), pair, strict=True):
+            # A factor costs no more than a copy.
+            torch.mul(full_precision(logits), 1 / temperature, out=soft)
+        peaks = pair.amax(-1, keepdim=True)
+        if peaks.abs().max() > FAR:
+            pair.sub_(peaks)
+            peaks = torch.zeros_like(peaks)
+        total = self.run(pair, peaks, scratch[2:4], out).sum()
         if total.isfinite():
             return total
         # Rare: an excluded class, say. The plain form copes with it.
-        z = _softened(full_precision(student), temperature, z)
-        v = _softened(full_precision(teacher), temperature, v)
+        v, z = (
+            _softened(full_precision(logits), temperature)
+            for logits in (teacher, student)
+        )
         with torch.enable_grad():
-            z = z.detach().requires_grad_()
+            z.requires_grad_()
             total = self.plain(v, z).sum()
             (slope,) = torch.autograd.grad(total, z)
         out.copy_(slope)
         return total.detach()
 
 
-def _softened(
-    logits: Tensor, temperature: float, out: Tensor
-) -> Tensor:
-    """Divide logits whose largest is 0, so that none becomes infinite.
+def _softened(logits: Tensor, temperature: float) -> Tensor:
+    """Divide logits whose largest is 0, so that none becomes infinite."""
+    logits = logits.detach()
+    return (logits - logits.amax(-1, keepdim=True)) / temperature
 
-    Nor does a common offset cost the softmax any digit.
+
+def softmaxes(
+    logits: Tensor, peaks: Tensor, out: Tensor
+) -> tuple[Tensor, ...]:
+    """Give q and p (R, V), and log Σ exp of z and of v (R, 1).
+
+    Args:
+        logits: z and v (2, R, V).
+        peaks: The largest of each row (2, R, 1).
+        out: Where to write q and p (2, R, V).
     """
-    torch.sub(logits, logits.amax(-1, keepdim=True), out=out)
-    return out if temperature == 1 else out.mul_(1 / temperature)
-
-
-def softmax(logits: Tensor, out: Tensor) -> tuple[Tensor, Tensor]:
-    """Give the probabilities (R, V), and log Σ exp (R, 1)."""
-    p = torch.softmax(logits, -1, out=out)
-    # For the likeliest class, of logit 0, log p is minus that log.
-    return p, p.amax(-1, keepdim=True).log_().neg_()
+    probabilities = torch.softmax(logits, -1, out=out)
+    # For the likeliest class, log p is its logit less log Σ exp.
+    largest = probabilities.amax(-1, keepdim=True)
+    sums = peaks - largest.log_()
+    return *probabilities.unbind(), *sums.unbind()
 
 
 def expectation(p: Tensor, cost: Tensor) -> Tensor:
@@ -118,23 +132,24 @@ def expectation(p: Tensor, cost: Tensor) -> Tensor:
 
 
 def _cross_entropy(
-    z: Tensor, v: Tensor, room: Tensor, out: Tensor
+    pair: Tensor, peaks: Tensor, room: Tensor, out: Tensor
 ) -> Tensor:
-    q, log_sum = softmax(z, out)
-    p = torch.softmax(v, -1, out=room)
-    q.sub_(p)  # ∂/∂z = q − p
-    return log_sum.squeeze(-1) - expectation(p, z)
+    q, p, q_sum, _ = softmaxes(pair, peaks, room)
+    torch.sub(q, p, out=out)  # ∂/∂z = q − p
+    return q_sum.squeeze(-1) - expectation(p, pair[0])
 
 
-def _forward(z: Tensor, v: Tensor, room: Tensor, out: Tensor) -> Tensor:
-    q, q_sum = softmax(z, out)
-    p, p_sum = softmax(v, room)
-    gap = z.sub_(v)
+def _forward(
+    pair: Tensor, peaks: Tensor, room: Tensor, out: Tensor
+) -> Tensor:
+    z, v = pair.unbind()
+    q, p, q_sum, p_sum = softmaxes(pair, peaks, room)
+    gap = torch.sub(z, v, out=z)
     mean = expectation(p, gap).unsqueeze(-1)
     values = q_sum - p_sum - mean  # Σ p (log p − log q)
     if values.mean() < NEAR and (gap.sub_(mean).abs() < CLOSE).all():
         return _forward_near(p, gap, out)
-    q.sub_(p)  # ∂/∂z
+    torch.sub(q, p, out=out)  # ∂/∂z
     return values.squeeze(-1)
 
 
@@ -151,12 +166,14 @@ def _forward_near(p: Tensor, x: Tensor, out: Tensor) -> Tensor:
     return total.log1p_()
 
 
-def _reverse(z: Tensor, v: Tensor, room: Tensor, out: Tensor) -> Tensor:
-    q, q_sum = softmax(z, out)
-    _, p_sum = softmax(v, room)
-    gap = z.sub_(v).sub_(q_sum - p_sum)
+def _reverse(
+    pair: Tensor, peaks: Tensor, room: Tensor, out: Tensor
+) -> Tensor:
+    z, v = pair.unbind()
+    q, _, q_sum, p_sum = softmaxes(pair, peaks, room)
+    gap = torch.sub(z, v, out=z).sub_(q_sum - p_sum)
     values = expectation(q, gap)  # Σ q (log q − log p)
-    q.mul_(gap.sub_(values.unsqueeze(-1)))  # ∂/∂z
+    torch.mul(q, gap.sub_(values.unsqueeze(-1)), out=out)  # ∂/∂z
     return values
 
 
@@ -186,19 +203,21 @@ def generalized_jsd(beta: float) -> Divergence:
     if beta == 1:
         return REVERSE
 
-    def run(z: Tensor, v: Tensor, room: Tensor, out: Tensor) -> Tensor:
-        q, q_sum = softmax(z, out)
-        p, p_sum = softmax(v, room)
+    def run(
+        pair: Tensor, peaks: Tensor, room: Tensor, out: Tensor
+    ) -> Tensor:
+        z, v = pair.unbind()
+        q, p, q_sum, p_sum = softmaxes(pair, peaks, room)
         # d = log q − log p; log m − log p = log(β + (1 − β) eᵈ)
-        d = z.sub_(v).sub_(q_sum - p_sum)
+        d = torch.sub(z, v, out=z).sub_(q_sum - p_sum)
         above = torch.exp(d, out=v)
         above.mul_(1 - beta).add_(beta).log_()
         values = expectation(p, above).mul_(-beta)
         gap = d.sub_(above)  # log q − log m
-        mean = expectation(q, gap)
-        values.add_(mean, alpha=1 - beta)
-        # ∂/∂z = (1 − β) q (log q − log m − mean)
-        q.mul_(gap.sub_(mean.unsqueeze(-1)).mul_(1 - beta))
+        from_q = expectation(q, gap)
+        values.add_(from_q, alpha=1 - beta)
+        gap.sub_(from_q.unsqueeze(-1)).mul_(1 - beta)  # ∂/∂z, over q
+        torch.mul(q, gap, out=out)
         return values
 
     def plain(log_p: Tensor, log_q: Tensor) -> Tensor:
@@ -216,6 +235,7 @@ def mean_divergence(
     *,
     plain: str,
     temperature: float = 1.0,
+    weight: float = 1.0,
     mask: Tensor | None = None,
 ) -> Tensor:
     """Average a divergence over rows of logits, or the real ones.
@@ -226,9 +246,11 @@ def mean_divergence(
         divergence: What to take of each pair of rows.
         plain: The name of the plain form, for an error.
         temperature: What to divide the logits by.
+        weight: What to multiply the average by.
         mask: True at the real rows (…); None is all.
     """
-    count = int(student[..., 0].numel() if mask is None else mask.sum())
+    size = student.numel() // student.shape[-1]
+    count = size if mask is None else int(mask.sum())
 
     def evaluate(
         student: Tensor, *, wanted: tuple[bool, ...]
@@ -244,7 +266,8 @@ def mean_divergence(
         total = scratch.new_zeros(())
         for rows in _blocks(len(z), height, mask):
             pair = z[rows], v[rows]
-            *room, out = scratch[:, : len(pair[0])]
+            room = scratch[:, : len(pair[0])]
+            out = room[ROOM]
             in_place = gradient is not None and isinstance(rows, slice)
             if gradient is not None and in_place:
                 out = gradient[rows]
@@ -257,8 +280,8 @@ def mean_divergence(
         return temperature * total, (gradient,)
 
     teacher = teacher.detach()
-    total = with_gradient(evaluate, student, plain=plain)
-    return total / (temperature * count)
+    scale = weight / (temperature * count)
+    return with_gradient(evaluate, student, plain=plain, scale=scale)
 
 
 def _blocks(
