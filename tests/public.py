@@ -46,8 +46,7 @@ def public_names():
         f"{key}.{name}"
         for key in script_keys()
         for name, value in vars(importlib.import_module(f"snippets.{key}")).items()
-        if is_typed(value)
-        and value.__module__ == f"snippets.{key}"
+        if is_typed(value) and value.__module__ == f"snippets.{key}"
     }
     return {name for name in shown | checked if not inspect.isclass(_named(name))}
 

@@ -181,7 +181,6 @@ def test_boxes_and_tables_say_what_the_records_say(copy: Path) -> None:
     for name, record in {
         "trust": {"park2019": {"angle_loss": tested}, "hinton2015": {"distillation_loss": tested}},
         "bench": bench("Some peer", *losses),
-        "gpu": bench("Its peer", losses[1]),
     }.items():
         (copy / "docs" / "data" / f"{name}.json").write_text(json.dumps(record), encoding="utf-8")
     result = build(copy / "site", copy)
@@ -209,8 +208,8 @@ def test_boxes_and_tables_say_what_the_records_say(copy: Path) -> None:
     vocabulary = parse(copy / "site", "vocabulary")
     assert len(vocabulary.select(".trust")) == 1
     measured = [p.get_text() for p in vocabulary.select("p") if "Measured on" in p.get_text()]
-    assert ["Some peer" in measured[0], "Its peer" in measured[1]] == [True, True]
-    assert vocabulary.find(id="gpu")
+    assert len(measured) == 1
+    assert "Some peer" in measured[0]
     assert "zyxwv" not in (copy / "site/search/search_index.json").read_text(encoding="utf-8")
 
 

@@ -12,7 +12,7 @@ from mkdocs.exceptions import PluginError
 REQUIRED = ("atlas", "study")
 """Named as the commands that write them."""
 
-OPTIONAL = ("bench", "gpu", "trust")
+OPTIONAL = ("bench", "mutants", "trust")
 """A page shows nothing of what is not there."""
 
 

@@ -1,8 +1,11 @@
 """The benchmark: our losses beside those of other packages.
 
 Time is the median of rounds in one process. In each round every form
-is called in turn, so that whatever else the machine does meets all of
-them alike. A call includes the gradient.
+is called, in an order of its own, so that whatever else the machine
+does meets all of them alike, and none is always called after the same
+other: what that one gave back of memory decides what the next one
+finds. A short call is made once before it is timed, for the same
+reason. A call includes the gradient.
 
 Memory is what the system must give for one call, gradient included:
 the peak of resident memory, less what was resident before. Each form
@@ -17,6 +20,7 @@ import json
 import math
 import os
 import platform
+import random
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -229,7 +233,7 @@ def interleaved(
     rounds: tuple[int, int] = ROUNDS,
     seconds: float = SECONDS,
 ) -> dict[str, list[float]]:
-    """Time calls in turn, round by round.
+    """Time calls round by round, each round in another order.
 
     Args:
         calls: By name.
@@ -246,12 +250,15 @@ def interleaved(
     times: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)
     start = time.perf_counter()
+    order = random.Random(0)
     for done in range(rounds[1]):
         if done >= rounds[0] and time.perf_counter() - start > seconds:
             break
+        order.shuffle(names)
         for name in names:
+            if often[name] > 1:
+                calls[name]()
             times[name].append(timed(calls[name], often[name]))
-        names.append(names.pop(0))  # another one is the first
     return times
 
 

@@ -47,6 +47,7 @@ PLAIN, RUN = "plain", "to run"
 """Our two forms."""
 
 TEMPERATURE = 4.0
+SMALL = 64, 100
 HIDDEN = 1024, 32
 """Width of the last states, and that of a quick run."""
 
@@ -110,7 +111,7 @@ def cases(*, quick: bool = False) -> list[Case]:
         maps, points = (2, 4, 6, 6), (8, 16)
         tokens, rows = (2, 4, 50), (64, 50)
     else:
-        logits = [(64, 100), (256, 1000), (256, 32000)]
+        logits = [SMALL, (256, 1000), (256, 32000)]
         maps, points = (64, 256, 14, 14), (256, 512)
         tokens, rows = (8, 256, 32000), (2048, 32000)
     return [
@@ -142,7 +143,8 @@ def _soft_targets(shape: tuple[int, ...]) -> Case:
                 _kdlib_kd, note="mean square of probabilities"
             ),
         },
-        target=Target(0.6),
+        # A call on few numbers takes as long as it takes to call.
+        target=None if shape == SMALL else Target(0.6),
     )
 
 

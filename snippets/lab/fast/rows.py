@@ -31,7 +31,7 @@ from snippets.lab.fast.gradients import (
 BLOCK = 2**18
 """How many logits are worked on at a time."""
 
-ROOM = 4
+ROOM = 3
 """How many blocks of scratch memory a divergence needs."""
 
 NEAR = 0.02
@@ -49,11 +49,12 @@ class Divergence:
 
     Attributes:
         run: From the logits (2, R, V), the student's and the
-            teacher's, their largest of each row (2, R, 1), room for as
-            much again, and `out`: the values (R,). Leaves their
-            gradient by the student's logits in `out` (R, V), and may
-            write into all others. Where a logit is infinite, so that
-            the short formulas fail, a value is not finite.
+            teacher's, their largest of each row (2, R, 1), room for one
+            more such tensor (R, V), and `out` (R, V): the values (R,).
+            Leaves their gradient by the student's logits in `out`, and
+            may write into all others: fresh memory would cost more than
+            the arithmetic. Where a logit is infinite, so that the short
+            formulas fail, a value is not finite.
         plain: From the teacher's logits and the student's (R, V): the
             values (R,).
     """
@@ -87,7 +88,7 @@ class Divergence:
         if peaks.abs().max() > FAR:
             pair.sub_(peaks)
             peaks = torch.zeros_like(peaks)
-        total = self.run(pair, peaks, scratch[2:4], out).sum()
+        total = self.run(pair, peaks, scratch[2], out).sum()
         if total.isfinite():
             return total
         # Rare: an excluded class, say. The plain form copes with it.
@@ -109,17 +110,17 @@ def _softened(logits: Tensor, temperature: float) -> Tensor:
     return (logits - logits.amax(-1, keepdim=True)) / temperature
 
 
-def softmaxes(
-    logits: Tensor, peaks: Tensor, out: Tensor
-) -> tuple[Tensor, ...]:
-    """Give q and p (R, V), and log Σ exp of z and of v (R, 1).
+def softmaxes(pair: Tensor, peaks: Tensor) -> tuple[Tensor, ...]:
+    """Make z and v (2, R, V) q and p, in place: a row is read first.
 
     Args:
-        logits: z and v (2, R, V).
+        pair: z and v.
         peaks: The largest of each row (2, R, 1).
-        out: Where to write q and p (2, R, V).
+
+    Returns:
+        q and p (R, V), and log Σ exp of z and of v (R, 1).
     """
-    probabilities = torch.softmax(logits, -1, out=out)
+    probabilities = torch.softmax(pair, -1, out=pair)
     # For the likeliest class, log p is its logit less log Σ exp.
     largest = probabilities.amax(-1, keepdim=True)
     sums = peaks - largest.log_()
@@ -134,46 +135,47 @@ def expectation(p: Tensor, cost: Tensor) -> Tensor:
 def _cross_entropy(
     pair: Tensor, peaks: Tensor, room: Tensor, out: Tensor
 ) -> Tensor:
-    q, p, q_sum, _ = softmaxes(pair, peaks, room)
+    z = out.copy_(pair[0])
+    q, p, q_sum, _ = softmaxes(pair, peaks)
+    values = q_sum.squeeze(-1) - expectation(p, z)
     torch.sub(q, p, out=out)  # ∂/∂z = q − p
-    return q_sum.squeeze(-1) - expectation(p, pair[0])
+    return values
 
 
 def _forward(
     pair: Tensor, peaks: Tensor, room: Tensor, out: Tensor
 ) -> Tensor:
-    z, v = pair.unbind()
-    q, p, q_sum, p_sum = softmaxes(pair, peaks, room)
-    gap = torch.sub(z, v, out=z)
+    gap = torch.sub(*pair.unbind(), out=out)
+    q, p, q_sum, p_sum = softmaxes(pair, peaks)
     mean = expectation(p, gap).unsqueeze(-1)
     values = q_sum - p_sum - mean  # Σ p (log p − log q)
     if values.mean() < NEAR and (gap.sub_(mean).abs() < CLOSE).all():
-        return _forward_near(p, gap, out)
+        return _forward_near(p, gap, room)
     torch.sub(q, p, out=out)  # ∂/∂z
     return values.squeeze(-1)
 
 
-def _forward_near(p: Tensor, x: Tensor, out: Tensor) -> Tensor:
+def _forward_near(p: Tensor, x: Tensor, room: Tensor) -> Tensor:
     """Keep the digits of a small KL, which is log Σ p eˣ if Σ p x = 0.
 
-    See `logit_divergence`.
+    See `logit_divergence`. The gradient takes the place of x.
     """
-    growth = torch.expm1(x, out=out)
+    growth = torch.expm1(x, out=room)
     total = expectation(p, excess(x, growth))  # Σ p eˣ − 1
     # ∂/∂z = q − p, where q = p eˣ / Σ p eˣ
-    growth.sub_(total.unsqueeze(-1)).mul_(p)
-    growth.div_(1 + total.unsqueeze(-1))
+    growth.sub_(total.unsqueeze(-1))
+    torch.mul(p, growth, out=x).div_(1 + total.unsqueeze(-1))
     return total.log1p_()
 
 
 def _reverse(
     pair: Tensor, peaks: Tensor, room: Tensor, out: Tensor
 ) -> Tensor:
-    z, v = pair.unbind()
-    q, _, q_sum, p_sum = softmaxes(pair, peaks, room)
-    gap = torch.sub(z, v, out=z).sub_(q_sum - p_sum)
-    values = expectation(q, gap)  # Σ q (log q − log p)
-    torch.mul(q, gap.sub_(values.unsqueeze(-1)), out=out)  # ∂/∂z
+    gap = torch.sub(*pair.unbind(), out=out)
+    q, _, q_sum, p_sum = softmaxes(pair, peaks)
+    gap.sub_(q_sum - p_sum)  # log q − log p
+    values = expectation(q, gap)
+    gap.sub_(values.unsqueeze(-1)).mul_(q)  # ∂/∂z
     return values
 
 
@@ -206,18 +208,17 @@ def generalized_jsd(beta: float) -> Divergence:
     def run(
         pair: Tensor, peaks: Tensor, room: Tensor, out: Tensor
     ) -> Tensor:
-        z, v = pair.unbind()
-        q, p, q_sum, p_sum = softmaxes(pair, peaks, room)
+        d = torch.sub(*pair.unbind(), out=out)
+        q, p, q_sum, p_sum = softmaxes(pair, peaks)
         # d = log q − log p; log m − log p = log(β + (1 − β) eᵈ)
-        d = torch.sub(z, v, out=z).sub_(q_sum - p_sum)
-        above = torch.exp(d, out=v)
+        d.sub_(q_sum - p_sum)
+        above = torch.exp(d, out=room)
         above.mul_(1 - beta).add_(beta).log_()
         values = expectation(p, above).mul_(-beta)
         gap = d.sub_(above)  # log q − log m
         from_q = expectation(q, gap)
         values.add_(from_q, alpha=1 - beta)
-        gap.sub_(from_q.unsqueeze(-1)).mul_(1 - beta)  # ∂/∂z, over q
-        torch.mul(q, gap, out=out)
+        gap.sub_(from_q.unsqueeze(-1)).mul_(1 - beta).mul_(q)  # ∂/∂z
         return values
 
     def plain(log_p: Tensor, log_q: Tensor) -> Tensor:
