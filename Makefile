@@ -24,7 +24,7 @@ export NO_MKDOCS_2_WARNING := 1
 # A notebook runs on one thread; several run side by side.
 export OMP_NUM_THREADS := 1
 
-.PHONY: help serve site lab run study lighthouse bench test trust scale portable lint assets lock
+.PHONY: help serve site lab run study lighthouse bench test trust mutants scale portable lint assets lock
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -58,6 +58,9 @@ test: .venv/test.stamp $(TOOLS)  ## run every test, the notebooks included
 
 trust: .venv/test.stamp  ## write what the tests prove of each loss
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m proves --trust docs/data/trust.json $(LOSS_TESTS)
+
+mutants: .venv/test.stamp  ## put faults into the losses, and see that the tests notice: half an hour
+	$(BIN)/python -m tests.mutants
 
 lighthouse: .venv/test.stamp $(TOOLS)  ## ask Lighthouse how fast pages are, on a quiet machine
 	$(BIN)/python -m tests.browser

@@ -28,7 +28,18 @@ ARGUMENTS = [
 PAPERS = load()
 VERDICTS = [verdict for verdicts in harvest(PAPERS).values() for verdict in verdicts]
 SITE_PAGES = [
-    *("", "papers/", "paths/", "notation/", "lineage/", "claims/", "vocabulary/", "guide/"),
+    *(
+        "",
+        "papers/",
+        "paths/",
+        "notation/",
+        "lineage/",
+        "claims/",
+        "bench/",
+        "vocabulary/",
+        "trust/",
+        "guide/",
+    ),
 ]
 PAPER_PAGES = [f"{folder}/{key}/" for key in PAPERS for folder in ("papers", "notebooks")]
 
@@ -409,6 +420,7 @@ KINDS = [
     *("", "papers/", "papers/hinton2015/", "notebooks/hinton2015/", "slides/hinton2015/"),
     *("claims/", "atlas/", "study/", "figures/", "lineage/", "paths/", "notation/", "guide/"),
     *("questions/", "questions/data/", "meetings/", "meetings/september-10/"),
+    *("bench/", "vocabulary/", "trust/"),
 ]
 """One page of each kind."""
 

@@ -27,7 +27,10 @@ from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
 from mkdocs.structure.toc import TableOfContents
 
-MADE_OF = ("mkdocs.yml", "docs/overrides", "docs/hooks", "docs/assets/glossary.md", "papers/*.py")
+MADE_OF = (
+    *("mkdocs.yml", "docs/overrides", "docs/hooks", "docs/assets/glossary.md", "docs/data/*.json"),
+    "papers/*.py",
+)
 """What all pages are made of, beside their own sources."""
 
 FINISHED = "kept.html"

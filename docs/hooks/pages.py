@@ -50,7 +50,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         {"Figures": "figures.md"},
         {"Atlas": "atlas.md"},
         {"Study": "study.md"},
-        {"Speed": ["bench.md", "vocabulary.md"]},
+        {"Losses": ["bench.md", "vocabulary.md", "trust.md"]},
         {"Meetings": [f"meetings/{name}.md" for name in MEETINGS]},
         {"Guide": "guide.md"},
     ]

@@ -22,7 +22,7 @@ value and the gradients."""
 
 @torch.compiler.disable
 def with_gradient(
-    evaluate: Evaluate, *learned: Tensor, plain: str, scale: float = 1.0
+    evaluate: Evaluate, *learned: Tensor, plain: str
 ) -> Tensor:
     """Make a loss of a function that computes its own gradient.
 
@@ -34,8 +34,6 @@ def with_gradient(
         evaluate: See `Evaluate`.
         learned: The tensors that may get a gradient.
         plain: The name of the plain form, for an error.
-        scale: What to multiply value and gradients by: it costs nothing
-            where the backward pass multiplies anyway.
 
     Raises:
         NotImplementedError: by a second derivative.
@@ -45,7 +43,7 @@ def with_gradient(
         for tensor in learned
     )
     value: Tensor = _WithGradient.apply(
-        evaluate, plain, scale, wanted, *learned
+        evaluate, plain, wanted, *learned
     )
     return value
 
@@ -56,22 +54,19 @@ class _WithGradient(Function):
         ctx: Any,
         evaluate: Evaluate,
         plain: str,
-        scale: float,
         wanted: tuple[bool, ...],
         *learned: Tensor,
     ) -> Tensor:
         value, ctx.gradients = evaluate(*learned, wanted=wanted)
         ctx.save_for_backward(*learned)
         ctx.evaluate, ctx.plain, ctx.wanted = evaluate, plain, wanted
-        ctx.scale = scale
-        return value * scale
+        return value
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         gradients, ctx.gradients = ctx.gradients, None
         learned = ctx.saved_tensors
         with torch.no_grad():
-            slope = slope * ctx.scale
             if gradients is None:
                 _, gradients = ctx.evaluate(*learned, wanted=ctx.wanted)
             # On a GPU, looking at the number would mean to wait for it.
@@ -86,7 +81,7 @@ class _WithGradient(Function):
                 else _FirstOrder.apply(ctx.plain, g, *learned)
                 for g in gradients
             )
-        return None, None, None, None, *gradients
+        return None, None, None, *gradients
 
 
 class _FirstOrder(Function):

@@ -68,15 +68,15 @@ def factor_transfer_loss(
                 norm = norm * (gap.shape[1] / p)
             # What points along the factor changes no direction.
             along = torch.linalg.vecdot(unit, slope)[:, None]
-            slope.addcmul_(unit, along, value=-1).div_(norm)
+            slope.addcmul_(unit, along, value=-1)
+            slope.div_(norm * len(student))
             gradient[some] = slope.view_as(gradient[some])
-        return total, (gradient,)
+        return total / len(student), (gradient,)
 
     return with_gradient(
         evaluate,
         student_factor,
         plain="snippets.kim2018.factor_transfer_loss",
-        scale=1 / len(student_factor),
     )
 
 

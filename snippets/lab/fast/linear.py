@@ -115,10 +115,11 @@ def linear_divergence_loss(
             total += measure(z, v, room, out)
             slope = out.to(hidden.dtype)  # (n, V)
             if to_hidden is not None:
-                to_hidden[chunk] = (slope @ head).to(to_hidden.dtype)
+                product = (slope @ head).to(to_hidden.dtype)
+                to_hidden[chunk] = product.div_(len(real))
             if to_head is not None:
-                _add_product(to_head, slope.T, states)
-        return total, (to_hidden, to_head)
+                _add_product(to_head, slope.T, states, 1 / len(real))
+        return total / len(real), (to_hidden, to_head)
 
     return with_gradient(
         evaluate,
@@ -126,13 +127,14 @@ def linear_divergence_loss(
         student_head,
         plain="logits and the loss of snippets.kim2016, gu2024 or"
         " agarwal2024",
-        scale=1 / len(real),
     )
 
 
-def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add a product of matrices, which may be in half precision."""
+def _add_product(
+    total: Tensor, left: Tensor, right: Tensor, share: float
+) -> None:
+    """Add a share of a product, whose factors may be in half precision."""
     if left.dtype == total.dtype:
-        total.addmm_(left, right)
+        total.addmm_(left, right, alpha=share)
     else:
-        total += left @ right
+        total.add_(left @ right, alpha=share)

@@ -50,11 +50,11 @@ def hint_loss(
                 r, full_precision(u[some]), out=error[some]
             )
             total += part.flatten() @ part.flatten()
-        return total / 2, (error,)
+            part.mul_(weight)
+        return total * (weight / 2), (error,)
 
     return with_gradient(
         evaluate,
         student_features,
         plain="snippets.romero2015.hint_loss",
-        scale=weight,
     )

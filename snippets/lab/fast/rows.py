@@ -252,6 +252,7 @@ def mean_divergence(
     """
     size = student.numel() // student.shape[-1]
     count = size if mask is None else int(mask.sum())
+    scale = weight / (temperature * count)  # of the gradient
 
     def evaluate(
         student: Tensor, *, wanted: tuple[bool, ...]
@@ -273,16 +274,16 @@ def mean_divergence(
             if gradient is not None and in_place:
                 out = gradient[rows]
             total += divergence(*pair, room, out, temperature)
-            if gradient is not None and not in_place:
-                gradient[rows] = out
+            if gradient is not None:
+                out.mul_(scale)
+                if not in_place:
+                    gradient[rows] = out
         if gradient is not None:
             gradient = gradient.view_as(student)
-        # So, the gradient by the logits is as large as by logits / T.
-        return temperature * total, (gradient,)
+        return total * (weight / count), (gradient,)
 
     teacher = teacher.detach()
-    scale = weight / (temperature * count)
-    return with_gradient(evaluate, student, plain=plain, scale=scale)
+    return with_gradient(evaluate, student, plain=plain)
 
 
 def _blocks(
