@@ -421,7 +421,7 @@ class TestLinear:
         tensors = self.tensors()
         tensors[learned].requires_grad_()
         loss = linear_divergence_loss(*tensors, self.mask())
-        (slope,) = torch.autograd.grad(loss, tensors[learned])
+        (slope,) = torch.autograd.grad(loss, tensors[learned], create_graph=True)
         whole = self.evaluated(linear_divergence_loss, [x.detach() for x in tensors], self.mask())
         assert torch.equal(slope, whole[1 + learned])
 
