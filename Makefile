@@ -59,8 +59,8 @@ test: .venv/test.stamp $(TOOLS)  ## run every test, the notebooks included
 trust: .venv/test.stamp  ## write what the tests prove of each loss
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m proves --trust docs/data/trust.json $(LOSS_TESTS)
 
-mutants: .venv/test.stamp  ## put faults into the losses, and see that the tests notice: half an hour
-	$(BIN)/python -m tests.mutants
+mutants: .venv/test.stamp  ## put faults into the losses (LOSS=… for some); the tests must notice
+	$(BIN)/python -m tests.mutants $(LOSS)
 
 lighthouse: .venv/test.stamp $(TOOLS)  ## ask Lighthouse how fast pages are, on a quiet machine
 	$(BIN)/python -m tests.browser

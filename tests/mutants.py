@@ -1,6 +1,6 @@
 """Mutation testing of the losses: small faults are put into them, and the tests must notice.
 
-    python -m tests.mutants [LOSS…]
+    python -m tests.mutants [PAPER | PAPER.LOSS]…
 
 Each function of `snippets` that a public loss reaches is mutated, one fault at a time, by the
 operators of mutmut. mutmut itself passes by what is decorated, as every loss is, and collects the
@@ -17,7 +17,6 @@ import contextlib
 import difflib
 import functools
 import gc
-import importlib
 import inspect
 import json
 import logging
@@ -30,7 +29,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType
 from typing import Any
 
 import libcst as cst
@@ -43,6 +42,7 @@ from mutmut.mutation.file_mutation import MutationVisitor
 from mutmut.mutation.mutators import mutation_operators
 from mutmut.mutation.pragma_handling import IgnoredCode
 
+from tests.reach import function_of, nested, reached
 from tests.trust import files
 
 LEAST = 0.9
@@ -114,14 +114,6 @@ def difference(source: str, mutated: str) -> tuple[str, str]:
     )
 
 
-def nested(code: CodeType) -> Iterator[CodeType]:
-    """Give a function's code, and that of all functions in it."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from nested(constant)
-
-
 def made_by(function: FunctionType) -> list[FunctionType]:
     """Find a function itself, and all that it has made so far."""
     holders = gc.get_referrers(*nested(function.__code__))
@@ -143,77 +135,6 @@ def swapped(function: FunctionType, code: CodeType, made: list[FunctionType]) ->
     finally:
         for one, old in zip(made, before, strict=True):
             one.__code__ = old
-
-
-def name_of(function: FunctionType) -> str:
-    """Name a function as in `hinton2015.kd_loss`."""
-    return f"{function.__module__}.{function.__qualname__}".removeprefix("snippets.")
-
-
-def function_of(name: str) -> FunctionType:
-    """Find a function by its name, bare of decorators."""
-    parts = name.split(".")
-    for end in range(len(parts) - 1, 0, -1):
-        try:
-            value = importlib.import_module(f"snippets.{'.'.join(parts[:end])}")
-        except ModuleNotFoundError:
-            continue
-        return inspect.unwrap(functools.reduce(getattr, parts[end:], value))
-    raise LookupError(name)
-
-
-def reached(loss: Callable[..., Any]) -> set[str]:
-    """Name the functions of ours that a loss reaches by their names, itself included."""
-    found: set[str] = set()
-    seen: set[int] = set()
-    waiting: list[Any] = [loss]
-    while waiting:
-        value = waiting.pop()
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
-        if isinstance(value, FunctionType):
-            value = inspect.unwrap(value)
-            if not is_ours(value):
-                continue
-            root = name_of(value).split(".<locals>")[0]
-            if "<lambda>" not in root:
-                found.add(root)
-            waiting += used_by(value)
-        elif is_ours(value if isinstance(value, type) else type(value)):
-            waiting += methods_of(value)
-    return found
-
-
-def is_ours(value: Any) -> bool:
-    """Whether a function or class is written in `snippets`."""
-    module = value.__module__ or ""
-    written = getattr(value, "__code__", None)
-    return module.startswith("snippets.") and not (
-        written and written.co_filename != sys.modules[module].__file__
-    )
-
-
-def used_by(function: FunctionType) -> Iterator[Any]:
-    """Give what the names in a function stand for, and what it closes over."""
-    for cell in function.__closure__ or ():
-        yield cell.cell_contents
-    for code in nested(function.__code__):
-        values = [function.__globals__[n] for n in code.co_names if n in function.__globals__]
-        for value in values:
-            if isinstance(value, ModuleType) and value.__name__.startswith("snippets."):
-                yield from (vars(value)[n] for n in code.co_names if n in vars(value))
-            else:
-                yield value
-
-
-def methods_of(value: Any) -> Iterator[Any]:
-    """Give the methods of a class, or of an instance, whose own fields are given, too."""
-    cls = value if isinstance(value, type) else type(value)
-    for held in vars(cls).values():
-        yield getattr(held, "__func__", held)
-    if value is not cls:
-        yield from getattr(value, "__dict__", {}).values()
 
 
 class Run:
@@ -386,6 +307,16 @@ def record_of(run: Run, losses: dict[tuple[str, str], set[str]]) -> dict[str, An
     return {"losses": counted, "survivors": survivors(run)}
 
 
+def merged(old: dict[str, Any], new: dict[str, Any], run: Run) -> dict[str, Any]:
+    """Put the outcomes of some losses into the record of all."""
+    papers = sorted({*old["losses"], *new["losses"]})
+    losses = {p: {**old["losses"].get(p, {}), **new["losses"].get(p, {})} for p in papers}
+    kept = [one for one in old["survivors"] if one["function"] not in run.names]
+    survivors = sorted(kept + new["survivors"], key=lambda one: one["function"])
+    ordered = {paper: dict(sorted(found.items())) for paper, found in losses.items()}
+    return {"losses": ordered, "survivors": survivors}
+
+
 def share(counts: dict[str, int]) -> float:
     """Give the share of mutants that were killed, 0 if there are none."""
     return counts[KILLED] / max(1, sum(counts.values()))
@@ -396,19 +327,19 @@ def main(arguments: list[str] | None = None) -> int:
     from tests.public import LOSSES
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("losses", nargs="*", metavar="LOSS", help="such as hinton2015.kd_loss")
+    parser.add_argument("losses", nargs="*", metavar="LOSS", help="a paper's, or one of them")
     parser.add_argument("--jobs", type=int, default=2, help="how many processes to run at a time")
-    parser.add_argument("--write", type=Path, metavar="FILE", help=f"{RECORD}, where all are run")
     given = parser.parse_args(arguments)
-    methods = [m for m in LOSSES if m.key in (given.losses or [m.key])]
-    if missing := set(given.losses) - {m.key for m in methods}:
+    wanted = set(given.losses)
+    methods = [m for m in LOSSES if not wanted or wanted & {m.paper, m.key}]
+    if missing := wanted - {name for m in methods for name in (m.paper, m.key)}:
         parser.error(f"no such loss: {', '.join(sorted(missing))}")
     losses = {(m.paper, m.name): reached(m.function) for m in methods}
     run = Run(sorted(set().union(*losses.values())), given.jobs)
     tests_run(run, files())
     record = record_of(run, losses)
-    if file := given.write or (None if given.losses else RECORD):
-        file.write_text(json.dumps(record, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    whole = merged(json.loads(RECORD.read_text("utf-8")), record, run) if wanted else record
+    RECORD.write_text(json.dumps(whole, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return report(record)
 
 

@@ -16,7 +16,6 @@ from jaxtyping import Float
 
 import snippets.lab.fast
 from snippets.hinton2015 import kd_loss
-from snippets.lab.notebooks import script_keys
 from snippets.study import cases
 
 NO_LOSS = {
@@ -36,15 +35,21 @@ VALUES = {"beta": (0, 1), "p": (1, 3), "weight": (0.5, 1), "divergence": ("forwa
 
 
 def public_names():
-    """What the scripts offer: functions that check their arguments, and what notes show."""
+    """What the scripts offer: functions that check their arguments, and what notes show.
+
+    A draft offers nothing yet.
+    """
+    keys = cases.papers()
     shown = {
         match[1]
-        for note in Path("papers").glob("*.md")
-        for match in re.finditer(r"^::: snippets\.(\w+\.\w+)$", note.read_text("utf-8"), re.M)
+        for key in keys
+        for match in re.finditer(
+            r"^::: snippets\.(\w+\.\w+)$", Path(f"papers/{key}.md").read_text("utf-8"), re.M
+        )
     }
     checked = {
         f"{key}.{name}"
-        for key in script_keys()
+        for key in keys
         for name, value in vars(importlib.import_module(f"snippets.{key}")).items()
         if is_typed(value) and value.__module__ == f"snippets.{key}"
     }

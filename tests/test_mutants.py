@@ -11,6 +11,7 @@ from snippets.hinton2015 import kd_loss
 from snippets.lab.fast import rows
 from tests import mutants
 from tests.public import LOSSES
+from tests.reach import function_of, reached
 
 MODULE = '''
 """Made up."""
@@ -63,16 +64,16 @@ def test_what_becomes_of_mutants(tmp_path):
 
 
 def test_no_annotation_default_docstring_or_error_is_mutated():
-    source = mutants.source_of(mutants.function_of("hinton2015.kd_loss"))
+    source = mutants.source_of(function_of("hinton2015.kd_loss"))
     assert "temperature: float = 4.0" in source
-    found = list(mutants.mutants_of(mutants.function_of("hinton2015.kd_loss")))
+    found = list(mutants.mutants_of(function_of("hinton2015.kd_loss")))
     assert len(found) > 10
     assert not [m for m in found if "temperature: float" in m.was or '"' in m.was]
 
 
 def test_code_is_swapped_within_what_a_function_has_made():
     """The plain forms in `rows` are made as it is imported."""
-    maker = mutants.function_of("lab.fast.rows._of_logits")
+    maker = function_of("lab.fast.rows._of_logits")
     before = maker.__code__
     lines = (
         "def _of_logits(divergence):",
@@ -89,13 +90,13 @@ def test_code_is_swapped_within_what_a_function_has_made():
 
 @pytest.mark.parametrize("method", LOSSES, ids=lambda m: m.key)
 def test_every_loss_reaches_its_own_code(method):
-    assert method.key in mutants.reached(method.function)
-    assert next(mutants.mutants_of(mutants.function_of(method.key)))
+    assert method.key in reached(method.function)
+    assert next(mutants.mutants_of(function_of(method.key)))
 
 
 def test_what_a_loss_reaches():
-    assert mutants.reached(kd_loss) >= {"lab.divergence.logit_divergence", "lab.divergence.excess"}
-    fused = mutants.reached(next(m.function for m in LOSSES if m.paper == "lab.fast.hinton2015"))
+    assert reached(kd_loss) >= {"lab.divergence.logit_divergence", "lab.divergence.excess"}
+    fused = reached(next(m.function for m in LOSSES if m.paper == "lab.fast.hinton2015"))
     assert fused >= {
         "lab.fast.rows.Divergence.__call__",
         "lab.fast.gradients._WithGradient.backward",
@@ -104,7 +105,7 @@ def test_what_a_loss_reaches():
 
 def test_reasons_are_of_mutants_that_there_are():
     for name, given in mutants.reasons().items():
-        known = {(m.was, m.now) for m in mutants.mutants_of(mutants.function_of(name))}
+        known = {(m.was, m.now) for m in mutants.mutants_of(function_of(name))}
         for one in given:
             assert set(one) == {"was", "now", "why"}
             assert (one["was"], one["now"]) in known, f"{name}: {one['was']}"
