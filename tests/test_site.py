@@ -193,7 +193,8 @@ def test_every_note_is_on_a_reading_path(pages: dict[str, BeautifulSoup]) -> Non
     steps = article.select("ol > li")
     assert all(len(step.get_text().split(": ", 1)[1].split()) > 5 for step in steps)
     linked = [str(link["href"]) for step in steps if (link := step.a)]
-    assert set(linked) == {f"../papers/{key}/" for key in PAPERS}
+    whole = {key for key, paper in PAPERS.items() if paper.status == "complete"}
+    assert whole <= {link.split("/")[2] for link in linked} <= set(PAPERS)
     for path in article.select("ol"):
         addresses = [str(link["href"]) for link in path.select("li > a:first-child")]
         assert len(set(addresses)) == len(addresses) > 1
@@ -262,7 +263,8 @@ def test_search_index_holds_each_thing_once(built: tuple[Path, str]) -> None:
         assert head["tags"] == paper.authors
         assert (paper.arxiv or paper.venue) in head["text"]
         assert "Notebook" not in head["text"]
-        assert head["text"].replace("\u200b", "").count(str(paper.summary_zh)) == 1
+        if paper.summary_zh:  # a draft may have none
+            assert head["text"].replace("\u200b", "").count(paper.summary_zh) == 1
     for verdict in (verdict for verdicts in VERDICTS.values() for verdict in verdicts):
         text = escape(verdict.text, quote=False)
         found = {entry["location"].split("#")[0] for entry in entries if text in entry["text"]}
