@@ -8,10 +8,12 @@ import pytest
 import torch
 
 import snippets.lab.fast
+import snippets.lab.fast.park2019
 from snippets.agarwal2024 import generalized_jsd_loss
 from snippets.gu2024 import reverse_kl_loss
 from snippets.kim2016 import word_kd_loss
 from snippets.lab.data import seeded
+from snippets.lab.fast import linear, rows
 from snippets.lab.fast.linear import linear_divergence_loss
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5}
@@ -239,6 +241,122 @@ def test_padding_counts_nothing_whatever_stands_in_it(key):
         assert not slope[~mask].any()
 
 
+@pytest.mark.parametrize("key", ["hinton2015", "kim2016", "gu2024", "agarwal2024"])
+def test_a_row_of_the_largest_numbers_beside_an_excluded_class(key):
+    """The short formulas fail, and the plain ones are taken: they must not overflow, either."""
+    ((name,),) = [[name for other, name in FORMS if other == key]]
+    student, teacher, *rest = inputs(key)
+    student[0] = 0.9 * torch.finfo(student.dtype).max
+    student[..., 2] = teacher[..., 2] = -torch.inf
+    assert_same(key, name, student, teacher, *rest, tolerance=1e-12)
+
+
+SCALES = {
+    torch.float64: (1e-200, 1e-160, 1e160, 1e200),
+    torch.float32: (1e-30, 1e-22, 1e22, 1e30),
+}
+"""Squares of such numbers vanish, keep few digits, or become infinite."""
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale"), [(dtype, scale) for dtype, some in SCALES.items() for scale in some]
+)
+@pytest.mark.parametrize(
+    ("key", "name", "given"),
+    [one for one in EVERY if one[0] in ("kim2018", "zagoruyko2017")],
+)
+def test_samples_of_very_different_scales(key, name, given, dtype, scale):
+    student, teacher = inputs(key, dtype)
+    student[::3] *= scale
+    teacher[::2] *= scale
+    fast, plain = forms(key, name)
+    ours, slope = evaluated(fast, student, teacher, **given)
+    value, gradient = evaluated(plain, student, teacher, **given)
+    torch.testing.assert_close(ours, value, rtol=TOLERANCE[dtype], atol=0)
+    for some in (slice(0, None, 3), slice(1, None, 3), slice(2, None, 3)):
+        bound = TOLERANCE[dtype] * float(gradient[some].abs().max())
+        assert bound > 0
+        torch.testing.assert_close(slope[some], gradient[some], rtol=0, atol=bound)
+
+
+class TestPowers:
+    """Where the powers of a map just keep within the range of float32."""
+
+    def test_a_high_power_is_hardly_above_zero(self):
+        student, teacher = inputs("zagoruyko2017", torch.float32)
+        # The largest power of each sample is the smallest number that keeps all digits.
+        largest = torch.finfo(student.dtype).tiny ** (1 / 100)
+        student *= largest / student.abs().amax((1, 2, 3), keepdim=True)
+        args = ("zagoruyko2017", "attention_transfer_loss", student, teacher)
+        assert_same(*args, p=100, tolerance=2e-5)
+
+    def test_a_small_slope_of_large_powers_keeps_its_digits(self):
+        student, teacher = inputs("zagoruyko2017", torch.float32)
+        teacher = student * (1 + 1e-3 * teacher)
+        args = ("zagoruyko2017", "attention_transfer_loss", student * 1e18, teacher * 1e18)
+        assert_same(*args, variant="code", tolerance=2e-5, least=0)
+
+
+POINTS = {
+    "many": lambda x: x,
+    "few": lambda x: x[:5],  # several middles fit a block, the last one is smaller
+    "far away": lambda x: x + torch.arange(5) * 1e4,
+    "an outlier": lambda x: torch.cat([x[:1] + 50, x[1:]]),  # its distances are off by over 2
+}
+
+
+class TestRelations:
+    """Of points that are apart, and of others."""
+
+    @pytest.mark.parametrize("points", POINTS)
+    @pytest.mark.parametrize("name", ["distance_loss", "angle_loss"])
+    def test_points_that_are_apart_need_no_differences(self, name, points, monkeypatch):
+        monkeypatch.setattr(snippets.lab.fast.park2019, f"_exact_{name[:-5]}s", None)
+        student, teacher = inputs("park2019")
+        student = POINTS[points](student)
+        # The numbers themselves have lost as much.
+        tolerance = 1e-10 if points == "far away" else 1e-12
+        assert_same("park2019", name, student, teacher[: len(student)], tolerance=tolerance)
+
+    @pytest.mark.parametrize("name", ["distance_loss", "angle_loss"])
+    def test_close_pairs_in_a_large_batch(self, name):
+        student, teacher = normal(40, 5), normal(40, 5, seed=1)
+        student[::2] = student[1::2] + 1e-5 * student[::2]
+        assert_same("park2019", name, student, teacher, tolerance=1e-9)
+
+    @pytest.mark.parametrize("name", ["distance_loss", "angle_loss"])
+    def test_an_empty_teacher_is_named(self, name):
+        fast, _ = forms("park2019", name)
+        with pytest.raises(ValueError, match=r"teacher .* got shape \(4, 0\)"):
+            fast(normal(4, 3), normal(4, 0))
+
+
+class TestRows:
+    def test_neighbours_are_a_slice(self):
+        mask = torch.tensor([0, 1, 1, 1, 0, 1, 0, 1, 1, 0, 1, 1]).bool()
+        first, second, third = rows._blocks(12, 3, mask)
+        assert first == slice(1, 4)
+        assert second.tolist() == [5, 7, 8]
+        assert third == slice(10, 12)
+        two_holes = torch.tensor([1, 0, 1, 0, 1]).bool()
+        (block,) = rows._blocks(5, 3, two_holes)
+        assert block.tolist() == [0, 2, 4]
+
+    def test_all_rows_of_any_shape(self):
+        student, teacher, _ = inputs("kim2016")
+        value, flat = (
+            rows.mean_divergence(z, v, rows.FORWARD, plain="")
+            for z, v in ((student, teacher), (student.flatten(0, 1), teacher.flatten(0, 1)))
+        )
+        assert torch.equal(value, flat)
+
+    @pytest.mark.parametrize("key", ["hinton2015", "kim2016"])
+    def test_no_room_is_made_for_a_gradient_that_nobody_wants(self, key, monkeypatch):
+        ((name,),) = [[name for other, name in FORMS if other == key]]
+        monkeypatch.setattr(rows, "like_in_full", None)
+        forms(key, name)[0](*inputs(key))
+
+
 @pytest.mark.parametrize(("key", "name"), FORMS)
 class TestGradient:
     def test_it_is_numerically_right(self, key, name):
@@ -424,6 +542,8 @@ class TestLinear:
         (slope,) = torch.autograd.grad(loss, tensors[learned], create_graph=True)
         whole = self.evaluated(linear_divergence_loss, [x.detach() for x in tensors], self.mask())
         assert torch.equal(slope, whole[1 + learned])
+        (thrice,) = torch.autograd.grad(3 * loss, tensors[learned])
+        torch.testing.assert_close(thrice, 3 * slope.detach(), rtol=1e-14, atol=0)
 
     def test_gradcheck(self):
         tensors = [x.requires_grad_(number < 2) for number, x in enumerate(self.tensors())]
@@ -437,8 +557,32 @@ class TestLinear:
         hidden.requires_grad_()
         loss = linear_divergence_loss(hidden, *rest, self.mask())
         (slope,) = torch.autograd.grad(loss, hidden, create_graph=True)
-        with pytest.raises(NotImplementedError, match="plain form"):
+        plain = "logits and the loss of snippets.kim2016, gu2024 or agarwal2024, the plain form"
+        with pytest.raises(NotImplementedError, match=f"second derivative; take {plain}$"):
             slope.sum().backward()
+
+    @pytest.mark.parametrize("learned", [(), (0,), (1,), (0, 1)])
+    def test_room_is_made_for_the_gradients_that_are_wanted(self, learned, monkeypatch):
+        made = []
+
+        def like(tensor):
+            made.append(tensor.shape)
+            return torch.empty_like(tensor)
+
+        monkeypatch.setattr(linear, "like_in_full", like)
+        tensors = self.tensors()
+        for number in learned:
+            tensors[number].requires_grad_()
+        linear_divergence_loss(*tensors, self.mask())
+        assert made == [tensors[number].shape for number in learned]
+
+    @pytest.mark.parametrize("side", ["student", "teacher"])
+    def test_states_without_a_width_are_named(self, side):
+        tensors = self.tensors()
+        first = 0 if side == "student" else 2
+        tensors[first : first + 2] = [x[:, :0] for x in tensors[first : first + 2]]
+        with pytest.raises(ValueError, match=f"{side}_hidden .* got shape"):
+            linear_divergence_loss(*tensors, self.mask())
 
     @pytest.mark.parametrize(
         ("error", "change"),

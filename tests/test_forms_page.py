@@ -181,6 +181,10 @@ def test_boxes_and_tables_say_what_the_records_say(copy: Path) -> None:
     for name, record in {
         "trust": {"park2019": {"angle_loss": tested}, "hinton2015": {"distillation_loss": tested}},
         "bench": bench("Some peer", *losses),
+        "mutants": {
+            "losses": {"park2019": {"angle_loss": {"killed": 9, "survived": 1, "timed_out": 0}}},
+            "survivors": [{"function": "f", "was": "a < b", "now": "a <= b", "reason": "qponm"}],
+        },
     }.items():
         (copy / "docs" / "data" / f"{name}.json").write_text(json.dumps(record), encoding="utf-8")
     result = build(copy / "site", copy)
@@ -195,7 +199,10 @@ def test_boxes_and_tables_say_what_the_records_say(copy: Path) -> None:
         "Invariances renaming",
         "Gradients slopes",
         "Transforms none",
+        "Faults of 10 small faults put into its code, one at a time, the tests noticed 9;"
+        " 1 change nothing that they could notice, here is why",
     ]
+    assert "qponm" in words(parse(copy / "site", "trust"))
     assert [[c.get_text() for c in row.select("td")] for row in box.select("tbody tr")] == [
         ["7 × 11", "the form as written", "0.50", "0.03"],
         ["7 × 11", "Some peer", "0.20", "0.50"],

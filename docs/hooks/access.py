@@ -10,11 +10,11 @@ from mkdocs.structure.pages import Page
 SEARCH = 'data-md-component="search" role="dialog"'
 
 
-SCROLLS = re.compile(r'<pre>(?:<span></span>)?<code(?=>)|<div class="arithmatex"')
+SCROLLS = re.compile(r'<pre>(?:<span></span>)?<code(?=>)|<div class="(?:arithmatex|table)"')
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
-    """Give the search dialog a name, and let the keyboard reach code and formulas, to scroll them.
+    """Give the search dialog a name, and let the keyboard reach what scrolls: code, formulas and tables.
 
     Once a reader sees what need not scroll, scripts take it out of the keyboard's way.
     """
