@@ -612,3 +612,28 @@ class Largest(torch.utils._python_dispatch.TorchDispatchMode):
         if isinstance(result, torch.Tensor):
             self.numel = max(self.numel, result.numel())
         return result
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale"), [(dtype, scale) for dtype, some in SCALES.items() for scale in some]
+)
+@pytest.mark.parametrize(
+    ("key", "name", "given"),
+    [one for one in EVERY if one[0] in ("kim2018", "zagoruyko2017")],
+)
+def test_one_sample_of_any_scale(key, name, given, dtype, scale):
+    student, teacher = (x[:1] for x in inputs(key, dtype))
+    args = (key, name, student * scale, teacher)
+    assert_same(*args, tolerance=TOLERANCE[dtype], least=0, **given)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("name", ["distance_loss", "angle_loss"])
+def test_close_points_near_the_origin_far_from_the_mean(name, dtype, side):
+    """Centring would round them."""
+    both = list(inputs("park2019", dtype))
+    both[side][:3] *= 1e-6
+    both[side][3:] += 10
+    both[1] *= torch.finfo(dtype).max ** 0.75
+    assert_same("park2019", name, *both, tolerance=TOLERANCE[dtype])

@@ -14,9 +14,9 @@ SCROLLS = re.compile(r'<pre>(?:<span></span>)?<code(?=>)|<div class="(?:arithmat
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
-    """Give the search dialog a name, and let the keyboard reach what scrolls: code, formulas and tables.
+    """Give the search dialog a name, and let the keyboard reach code, formulas and tables.
 
-    Once a reader sees what need not scroll, scripts take it out of the keyboard's way.
+    They may scroll. Once a reader sees what need not, scripts take it out of the keyboard's way.
     """
     named = output.replace(SEARCH, f'{SEARCH} aria-label="Search"', 1)
     return SCROLLS.sub(r'\g<0> tabindex="0"', named)

@@ -106,7 +106,8 @@ def _relational(
     name: str,
 ) -> Tensor:
     """Take the mean Huber loss of a relation, and its gradient."""
-    v, _ = _centred(teacher.detach())
+    teacher = full_precision(teacher.detach())
+    v, v_scale = _centred(teacher)
     t = _Points.of(v)
 
     def evaluate(
@@ -114,9 +115,13 @@ def _relational(
     ) -> tuple[Tensor, Gradients]:
         z, scale = _centred(student)
         s = _Points.of(z)
-        total, gradient = (
-            exact(z, v) if s.close or t.close else short(s, t)
-        )
+        if s.close or t.close:
+            # Not centred: a mean would round what is close to 0.
+            total, gradient = exact(
+                full_precision(student) / scale, teacher / v_scale
+            )
+        else:
+            total, gradient = short(s, t)
         gradient = gradient - gradient.mean(0)
         return total / count, (gradient.div_(count * scale),)
 

@@ -85,7 +85,7 @@ def _maps(features: Tensor, p: float) -> tuple[Tensor, Tensor]:
     or vanish.
     """
     number = torch.finfo(full_precision(features[:0]).dtype)
-    scales = torch.ones(1, 1, 1, 1).to(features)
+    scales = torch.ones(()).to(features)
     maps = _powers(features, scales, p)
     largest = maps.amax(1)
     if (largest > number.tiny**0.5).all() and (
@@ -110,4 +110,4 @@ def _powers(features: Tensor, scales: Tensor, p: float) -> Tensor:
 def _scaled(features: Tensor, scales: Tensor, some: slice) -> Tensor:
     """Divide some samples by their scales, or all by 1, for nothing."""
     A = full_precision(features)
-    return A if len(scales) == 1 else A / scales[some]
+    return A / scales[some] if scales.dim() else A
