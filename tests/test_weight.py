@@ -1,6 +1,7 @@
 """What a page weighs on the wire, and the server by which that is measured."""
 
 import gzip
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -77,6 +78,25 @@ def test_nothing_is_loaded_before_it_is_wanted(browser: Browser, address: str, p
     assert not [part for part in loaded if "search_index" in part or "lunr" in part]
     assert not [part for part in loaded if "katex.min.js" in part]
     assert [part for part in loaded if part.endswith(".css")] == ["assets/styles.css"]
+
+
+def test_the_sheet_has_rules_for_all_that_pages_have(site: Path) -> None:
+    """And for what scripts make; those for what nothing makes are left out."""
+    sheet = (site / "assets" / "styles.css").read_text(encoding="utf-8")
+    theme = (site / "assets" / "stylesheets").glob("*.css")
+    source = "".join(path.read_text(encoding="utf-8") for path in theme)
+    pages = (path.read_text(encoding="utf-8") for path in site.rglob("*.html"))
+    shown = {
+        c for page in pages for found in re.findall(r'class="([^"]*)"', page) for c in found.split()
+    }
+    made = {"md-search-result__item", "md-typeset__scrollwrap", "md-tooltip2", "md-code__nav"}
+    ruled = {name for name in shown | made if re.search(rf"\.{re.escape(name)}(?![\w-])", source)}
+    assert len(ruled) > 80
+    assert made < ruled
+    assert {n for n in ruled if not re.search(rf"\.{re.escape(n)}(?![\w-])", sheet)} == set()
+    assert ".admonition-title" in source
+    assert ".admonition-title" not in sheet
+    assert sheet.count("{") == sheet.count("}")
 
 
 def test_pictures_are_files_that_keep_their_room(site: Path) -> None:
