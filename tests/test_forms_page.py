@@ -3,7 +3,6 @@
 import ast
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -13,11 +12,11 @@ from bs4 import BeautifulSoup, Tag
 from playwright.sync_api import Browser, Page, expect
 
 from papers.catalog import ROOT, load
-from tests.server import serve
 from tests.test_browser import AXE, browser, page
 from tests.test_site import build, copy
+from tests.test_weight import address, site
 
-__all__ = ["browser", "copy", "page"]  # fixtures
+__all__ = ["address", "browser", "copy", "page", "site"]  # fixtures
 
 PAPERS = load()
 DATA = ROOT / "docs" / "data"
@@ -55,22 +54,6 @@ def words(element: Tag | str) -> str:
 
 def parse(site: Path, address: str) -> BeautifulSoup:
     return BeautifulSoup((site / address / "index.html").read_text(encoding="utf-8"), "html.parser")
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The built site."""
-    folder = tmp_path_factory.mktemp("forms") / "site"
-    result = build(folder)
-    assert result.returncode == 0, result.stderr
-    return folder
-
-
-@pytest.fixture(scope="module")
-def address(site: Path) -> Iterator[str]:
-    """The address at which the site is served."""
-    with serve(site) as address:
-        yield address
 
 
 def test_every_form_to_run_has_its_tab_and_no_other_loss_has_one(site: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -36,6 +37,7 @@ def test_clamp():
 
 PROGRAM = """
 import sys
+from types import SimpleNamespace
 import snippets
 snippets.__path__.append(sys.argv[1])
 from tests import mutants
@@ -127,6 +129,20 @@ def test_the_record_has_every_loss(committed):
 def test_every_survivor_has_its_reason(committed):
     assert all(one["reason"] for one in committed["survivors"])
     assert not mutants.report(committed)
+
+
+def test_outcomes_of_some_losses_take_the_place_of_old_ones():
+    def survivor(function, line):
+        return {"function": function, "was": line, "now": "", "reason": ""}
+
+    old = {"losses": {"a": {"l": 1, "k": 2}, "c": {"l": 3}}, "survivors": [survivor("a.l", "old")]}
+    old["survivors"].append(survivor("c.l", "kept"))
+    new = {"losses": {"a": {"l": 9}, "b": {"l": 4}}, "survivors": [survivor("b.l", "new")]}
+    run = SimpleNamespace(names=["a.l", "b.l"])
+    assert mutants.merged(old, new, run) == {
+        "losses": {"a": {"k": 2, "l": 9}, "b": {"l": 4}, "c": {"l": 3}},
+        "survivors": [survivor("b.l", "new"), survivor("c.l", "kept")],
+    }
 
 
 def test_too_few_killed_none_at_all_or_no_reason_fails(capsys):
