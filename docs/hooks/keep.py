@@ -94,6 +94,12 @@ def on_startup(command: Literal["build", "gh-deploy", "serve"], dirty: bool) -> 
     gc.set_threshold(100_000, 20, 50)
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Tell the other hooks whether the command is `serve`, where an edit should show at once."""
+    config.extra["serving"] = commands[-1:] == ["serve"]
+    return config
+
+
 def on_serve(
     server: LiveReloadServer, config: MkDocsConfig, builder: Callable[..., None]
 ) -> LiveReloadServer:
@@ -105,7 +111,7 @@ def on_serve(
 @event_priority(-100)  # when all files are known
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Digest what all pages share: links depend on which files there are."""
-    if commands[-1:] == ["serve"]:
+    if config.extra["serving"]:
         root = Path(config.docs_dir).parent
         sources = sorted(file.src_uri for file in files)
         digests["all"] = _digest(*sources, *_bytes(root, MADE_OF))

@@ -8,7 +8,6 @@ import struct
 from base64 import b64decode
 from itertools import count
 from pathlib import Path
-from typing import Literal
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.pages import Page
@@ -16,13 +15,6 @@ from mkdocs.structure.pages import Page
 PICTURE = re.compile(r'<img (?P<before>[^>]*?)src="(?P<source>[^"]+)"(?P<after>[^>]*?)/?>')
 WIDTH = re.compile(r'\bwidth="(\d+)"')
 EMBEDDED = "data:image/png;base64,"
-
-commands: list[str] = []
-
-
-def on_startup(command: Literal["build", "gh-deploy", "serve"], dirty: bool) -> None:
-    """Remember the command."""
-    commands.append(command)
 
 
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
@@ -37,7 +29,7 @@ def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
         source = found["source"]
         if source.startswith(EMBEDDED):
             data = b64decode(source.removeprefix(EMBEDDED))
-            if commands[-1:] != ["serve"]:
+            if not config.extra["serving"]:
                 source = f"{next(numbers)}.png"
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / source).write_bytes(data)

@@ -18,7 +18,7 @@ from functools import cache, partial
 from html import escape
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -57,18 +57,10 @@ DEFINITION = (ast.FunctionDef, ast.ClassDef)
 Cell = dict[str, Any]
 """A cell of a notebook. Made here, and so not validated one by one, which would take long."""
 
-commands: list[str] = []
-"""The command that runs, as soon as it is known."""
-
-
-def on_startup(command: Literal["build", "gh-deploy", "serve"], dirty: bool) -> None:
-    """Remember the command."""
-    commands.append(command)
-
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add every paper's deck, and what it loads. This runs when all other files are known."""
-    if not _makes_decks():
+    if config.extra["serving"]:
         return files
     root = Path(config.docs_dir).parent
     reveal = root / "node_modules" / "reveal.js"
@@ -86,12 +78,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Tell the bar of a paper that there are slides to link to."""
-    page.meta["slides"] = "paper" in page.meta and _makes_decks()
+    page.meta["slides"] = "paper" in page.meta and not config.extra["serving"]
     return markdown
-
-
-def _makes_decks() -> bool:
-    return bool(commands) and commands[-1] != "serve"
 
 
 class DeckExporter(SlidesExporter):

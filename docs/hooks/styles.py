@@ -8,7 +8,6 @@ from __future__ import annotations
 import posixpath
 import re
 from pathlib import Path
-from typing import Literal
 
 from mkdocs.config.defaults import MkDocsConfig
 
@@ -25,13 +24,6 @@ SOURCE_MAP = re.compile(r"/\*# sourceMappingURL=[^*]*\*/")
 sheets: list[str] = []
 """The sheets besides the theme's, in their order."""
 
-commands: list[str] = []
-
-
-def on_startup(command: Literal["build", "gh-deploy", "serve"], dirty: bool) -> None:
-    """Remember the command."""
-    commands.append(command)
-
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Take the sheets from the theme, which would link to each."""
@@ -46,7 +38,7 @@ def on_post_build(config: MkDocsConfig) -> None:
     paths = [path for pattern in THEME for path in sorted(site.glob(pattern))]
     paths += [site / sheet for sheet in sheets]
     text = "".join(_moved(path, site / "assets") for path in paths)
-    if commands[-1:] != ["serve"]:  # there, an edit should show at once
+    if not config.extra["serving"]:
         text = _used(text, site)
     (site / "assets" / "styles.css").write_text(text, encoding="utf-8")
 
