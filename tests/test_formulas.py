@@ -22,7 +22,7 @@ def node():
 
 def put(body: str) -> str:
     html = f"<html><head><title>$x$</title></head><body>{body}</body></html>"
-    return formulas.on_post_page(html, PAGE, cast("Any", None))
+    return formulas.on_post_page(html, PAGE, cast("Any", SimpleNamespace(extra={})))
 
 
 def sources(html: str) -> list[str]:

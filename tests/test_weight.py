@@ -7,11 +7,15 @@ import urllib.request
 from collections.abc import Iterator
 from email.message import Message
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
+from mkdocs.exceptions import PluginError
 from playwright.sync_api import Browser
 
+from docs.hooks import theme
 from papers.catalog import load
 from tests.server import serve
 from tests.test_browser import browser
@@ -59,6 +63,7 @@ def weigh(browser: Browser, address: str, path: str) -> dict[str, int]:
 def test_notes_are_light(browser: Browser, address: str, key: str) -> None:
     loaded = weigh(browser, address, f"papers/{key}/")
     assert "assets/styles.css" in loaded
+    assert not [part for part in loaded if "/fonts/" in part]
     assert sum(loaded.values()) <= NOTE, loaded
 
 
@@ -80,6 +85,93 @@ def test_nothing_is_loaded_before_it_is_wanted(browser: Browser, address: str, p
     assert [part for part in loaded if part.endswith(".css")] == ["assets/styles.css"]
 
 
+PLACES = """
+window.places = () => [...document.querySelectorAll("article *")].map(part => {
+  const { left, top, width, height } = part.getBoundingClientRect();
+  return [part.tagName, left + scrollX, top + scrollY, width, height].join(" ");
+});
+addEventListener("DOMContentLoaded", () => {
+  const style = document.createElement("style");
+  style.textContent = "* { content-visibility: visible !important }"; // lay out all
+  document.head.append(style);
+});
+addEventListener("load", () => { window.early = places(); });
+"""
+"""Where each part of a page is, and how large; and that before scripts are fetched."""
+
+
+@pytest.mark.parametrize(
+    "path", ["", "papers/", "papers/hinton2015/", "notebooks/hinton2015/", "study/", "guide/"]
+)
+def test_scripts_move_nothing(browser: Browser, address: str, path: str) -> None:
+    """They are fetched when the page is painted: who reads by then should not lose the place."""
+    with browser.new_context(viewport={"width": 412, "height": 823}) as context:
+        page = context.new_page()
+        page.add_init_script(PLACES)
+        with page.expect_response("**/access.js"):
+            page.goto(f"{address}{path}")
+        page.wait_for_load_state("networkidle")
+        early, late = page.evaluate("[early, places()]")
+        assert len(early) > 50
+        assert set(early) <= set(late)
+
+
+WIDTHS = """() => [...document.querySelectorAll("article .katex-html span:not(:has(*))")].map(
+  part => `${part.textContent} ${part.getBoundingClientRect().width}`
+)"""
+"""How wide each piece of a formula is."""
+
+WHOLE = """async () => {
+  const [{ cssRules: rules }] = document.styleSheets;
+  for (let n = rules.length; n--; ) {
+    if (/^@font-face.*data:/s.test(rules[n].cssText)) document.styleSheets[0].deleteRule(n);
+  }
+  document.body.offsetWidth; // lay out anew
+  await document.fonts.ready;
+}"""
+"""Drop the fonts that are in the style sheet, so that the whole ones are fetched."""
+
+
+def test_formulas_are_as_wide_as_in_the_whole_fonts(browser: Browser, address: str) -> None:
+    with browser.new_context() as context:
+        page = context.new_page()
+        fetched: list[str] = []
+        page.on("request", lambda request: fetched.append(request.url))
+        page.goto(f"{address}notation/")
+        cut = page.evaluate(WIDTHS)
+        assert not [url for url in fetched if url.endswith(".woff2")]
+        page.evaluate(WHOLE)
+        assert len([url for url in fetched if url.endswith(".woff2")]) > 2
+        assert len(cut) > 50
+        assert page.evaluate(WIDTHS) == cut
+
+
+def test_a_character_that_no_page_has_comes_from_the_whole_font(
+    browser: Browser, address: str
+) -> None:
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(f"{address}notation/")
+        with page.expect_request("**/KaTeX_Main-Regular.woff2"):
+            page.locator("article .katex-html .mord").first.evaluate("""part => {
+              part.className = "mord";
+              part.textContent = "⋈";
+            }""")
+
+
+@pytest.mark.parametrize("lost", theme.CHANGES)
+def test_another_version_of_the_theme_is_noticed(tmp_path: Path, lost: str) -> None:
+    script = tmp_path / "assets" / "javascripts" / "bundle.0.min.js"
+    script.parent.mkdir(parents=True)
+    config: Any = SimpleNamespace(site_dir=tmp_path)
+    script.write_text(";".join(theme.CHANGES), encoding="utf-8")
+    theme.on_post_build(config)
+    assert script.read_text(encoding="utf-8") == ";".join(theme.CHANGES.values())
+    script.write_text(";".join(set(theme.CHANGES) - {lost}), encoding="utf-8")
+    with pytest.raises(PluginError, match=re.escape(lost)):
+        theme.on_post_build(config)
+
+
 def test_the_sheet_has_rules_for_all_that_pages_have(site: Path) -> None:
     """And for what scripts make; those for what nothing makes are left out."""
     sheet = (site / "assets" / "styles.css").read_text(encoding="utf-8")
@@ -89,7 +181,7 @@ def test_the_sheet_has_rules_for_all_that_pages_have(site: Path) -> None:
     shown = {
         c for page in pages for found in re.findall(r'class="([^"]*)"', page) for c in found.split()
     }
-    made = {"md-search-result__item", "md-typeset__scrollwrap", "md-tooltip2", "md-code__nav"}
+    made = {"md-search-result__item", "md-tooltip2", "md-code__nav"}
     ruled = {name for name in shown | made if re.search(rf"\.{re.escape(name)}(?![\w-])", source)}
     assert len(ruled) > 80
     assert made < ruled

@@ -1,9 +1,7 @@
 // The theme makes landmarks of no name: around each code block's copy button,
 // and around the authors of each result of the search.
 const names = { "nav.md-code__nav": "Code block", "nav.md-tags": "Authors of result" };
-// It also puts tables into elements that scroll, which the keyboard must reach.
 const mend = () => {
-  for (const wrap of document.querySelectorAll(".md-typeset__scrollwrap")) wrap.tabIndex = 0;
   for (const [landmark, kind] of Object.entries(names)) {
     document.querySelectorAll(landmark).forEach((nav, number) => {
       const name = `${kind} ${number + 1}`;

@@ -8,8 +8,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.pages import Page
 
 SEARCH = 'data-md-component="search" role="dialog"'
-
-
+TABLE = re.compile(r'(<div class="table[^>]*>\s*)?<table>(.*?)</table>', re.DOTALL)
 SCROLLS = re.compile(r'<pre>(?:<span></span>)?<code(?=>)|<div class="(?:arithmatex|table)"')
 
 
@@ -19,4 +18,10 @@ def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
     They may scroll. Once a reader sees what need not, scripts take it out of the keyboard's way.
     """
     named = output.replace(SEARCH, f'{SEARCH} aria-label="Search"', 1)
-    return SCROLLS.sub(r'\g<0> tabindex="0"', named)
+    wrapped = TABLE.sub(_wrapped, named)
+    return SCROLLS.sub(r'\g<0> tabindex="0"', wrapped)
+
+
+def _wrapped(table: re.Match[str]) -> str:
+    """Put a table into an element that scrolls, if it isn't in one."""
+    return table[0] if table[1] else f'<div class="table">{table[0]}</div>'

@@ -42,7 +42,9 @@ def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
         answer = katex(unescape(part[kind]), kind in ("display", "block"))
         if "error" in answer:
             log.warning("%s: %s", page.file.src_uri, answer["error"])
-        return answer.get("html", part[0])
+            return part[0]
+        config.extra.setdefault("formulas", set()).add(answer["html"])
+        return answer["html"]
 
     head, end, body = output.partition("</head>")
     return head + end + PARTS.sub(put, body)

@@ -1,4 +1,4 @@
-"""What the search finds: authors first, and Chinese. Its index is loaded once somebody searches.
+"""What the search finds: authors first, and Chinese.
 
 The theme's search splits a query in Chinese at the terms of its index. Without a mark between them,
 a whole sentence would be one term. A mark after each character makes every word findable, whatever
@@ -14,11 +14,9 @@ import re
 from bisect import bisect_right
 from functools import lru_cache
 from html import unescape
-from pathlib import Path
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.exceptions import PluginError
 from mkdocs.plugins import event_priority
 from mkdocs.structure.nav import Navigation
 from mkdocs.structure.pages import Page
@@ -37,14 +35,6 @@ KEPT = {"p", "pre", "code", "li", "ol", "ul", "sub", "sup"}
 
 SPACE = re.compile(r"(<pre>.*?</pre>)|\s+", re.DOTALL)
 CHARACTER = re.compile(r"&(?!lt;|gt;|amp;)#?\w+;")
-
-WANTED = {
-    # to answer a query: once the search is opened, as the theme does for files
-    '(location.protocol!=="file:"),': "(false),",
-    # to mark what was searched for: on a page that a result leads to
-    '("search.highlight")?': '("search.highlight")&&/[?&]h=/.test(location.search)?',
-}
-"""Where the theme's script loads the index with every page, and when it is wanted instead."""
 
 BUDGET = 3_500_000
 """How many letters the texts of the index have at most: a browser reads them within seconds."""
@@ -74,7 +64,6 @@ def on_post_build(config: MkDocsConfig) -> None:
         if entry["location"] in authors:
             entry["tags"] = authors[entry["location"]]
     _index(config)[:] = lighter(_index(config), BUDGET)
-    _load_when_wanted(Path(config.site_dir))
 
 
 def lighter(entries: list[Entry], budget: int) -> list[Entry]:
@@ -136,14 +125,3 @@ def _text(html: str) -> str:
     light = TAG.sub(lambda tag: f"<{tag[1]}{tag[2]}>" if tag[2] in KEPT else "", html)
     light = SPACE.sub(lambda found: found[1] or " ", light)
     return CHARACTER.sub(lambda found: unescape(found[0]), light).strip()
-
-
-def _load_when_wanted(site: Path) -> None:
-    """Let no page load the index, which is larger than all else it loads, before it is wanted."""
-    (script,) = site.glob("assets/javascripts/bundle.*.min.js")
-    text = script.read_text(encoding="utf-8")
-    for given, wanted in WANTED.items():
-        if text.count(given) != 1:
-            raise PluginError(f"{script.name}: the theme loads its search index in another way now")
-        text = text.replace(given, wanted)
-    script.write_text(text, encoding="utf-8")
