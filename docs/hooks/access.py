@@ -8,7 +8,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.pages import Page
 
 SEARCH = 'data-md-component="search" role="dialog"'
-TABLE = re.compile(r'(<div class="table[^>]*>\s*)?<table>(.*?)</table>', re.DOTALL)
+TABLE = re.compile("<table>.*?</table>", re.DOTALL)
+WRAPPER = re.compile(r'<div class="table[^>]*>\s*$')
 SCROLLS = re.compile(r'<pre>(?:<span></span>)?<code(?=>)|<div class="(?:arithmatex|table)"')
 
 
@@ -24,4 +25,5 @@ def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
 
 def _wrapped(table: re.Match[str]) -> str:
     """Put a table into an element that scrolls, if it isn't in one."""
-    return table[0] if table[1] else f'<div class="table">{table[0]}</div>'
+    before = table.string[max(table.start() - 200, 0) : table.start()]
+    return table[0] if WRAPPER.search(before) else f'<div class="table">{table[0]}</div>'

@@ -23,9 +23,12 @@ from mkdocs.structure.pages import Page
 
 log = logging.getLogger("mkdocs.hooks.formulas")
 
+WITHOUT = r"(pre|code|script|style|textarea|option|noscript|svg)\b"
+"""The tags between which there are no formulas."""
+
 PARTS = re.compile(
-    # What holds no formulas: code and the like, comments, tags.
-    r"<(pre|code|script|style|textarea|option|noscript|svg)\b.*?</\1>|<!--.*?-->|<[^>]*>"
+    # What holds none: code and the like, comments; tags, with the text up to a formula's mark.
+    rf"<{WITHOUT}.*?</\1>|<!--.*?-->|(?:<(?!{WITHOUT}|!--)[^>]*>[^<$\\]*)+"
     r"|\$\$(?P<display>[^<$]+)\$\$|\\\[(?P<block>[^<]+?)\\\]"
     r"|\\\((?P<inline>[^<]+?)\\\)|\$(?P<short>(?:[^<$\\]|\\[^<])+)\$",
     re.DOTALL,

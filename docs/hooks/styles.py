@@ -56,7 +56,8 @@ def _moved(path: Path, folder: Path) -> str:
 def _used(text: str, site: Path) -> str:
     """Leave out the rules for classes that no page has and no script names, and their icons."""
     pages = (path.read_text(encoding="utf-8") for path in site.rglob("*.html"))
-    known = {name for page in pages for found in CLASSES.findall(page) for name in found.split()}
+    lists = {found for page in pages for found in CLASSES.findall(page)}
+    known = {name for found in lists for name in found.split()}
     for script in site.rglob("*.js"):
         known.update(re.findall(r"[\w-]+", script.read_text(encoding="utf-8")))
 
