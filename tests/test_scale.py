@@ -119,7 +119,7 @@ def test_an_edited_note_is_shown_soon_and_others_stay(served_copy):
         ),
         ("docs/overrides/material/note.html", "{{ page.content }}", "SHOWN ~", "papers/KEY/"),
         ("docs/overrides/material/fill/cite.html", "<pre>", "~SHOWN ", "papers/KEY/"),
-        ("docs/assets/glossary.md", "*[KL]: ", "~SHOWN ", "papers/hinton2015/"),
+        ("mkdocs.yml", 'KL: "', "~SHOWN ", "papers/hinton2015/"),
         ("docs/guide.md", "# ", "~SHOWN ", "guide/"),
         ("mkdocs.yml", "site_name: ", "~SHOWN ", "papers/KEY/"),
     ],

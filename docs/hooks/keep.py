@@ -27,10 +27,7 @@ from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
 from mkdocs.structure.toc import TableOfContents
 
-MADE_OF = (
-    *("mkdocs.yml", "docs/overrides", "docs/hooks", "docs/assets/glossary.md", "docs/data/*.json"),
-    "papers/*.py",
-)
+MADE_OF = ("mkdocs.yml", "docs/overrides", "docs/hooks", "docs/data/*.json", "papers/*.py")
 """What all pages are made of, beside their own sources."""
 
 FINISHED = "kept.html"
@@ -122,9 +119,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def _keep_parsed(config: MkDocsConfig) -> None:
-    """Let mkdocstrings, whose handler is new in each build, have the scripts that it has read."""
+    """Give mkdocstrings, whose handler is new in each build, what it has read and compiled."""
     handler = config.plugins["mkdocstrings"].get_handler("python")  # type: ignore[attr-defined]
     collections = (handler._modules_collection, handler._lines_collection)
+    handler.env.bytecode_cache = compiled
     if digests["code"] not in parsed:
         parsed.clear()
     handler._modules_collection, handler._lines_collection = parsed.setdefault(
@@ -135,7 +133,7 @@ def _keep_parsed(config: MkDocsConfig) -> None:
 @event_priority(-100)  # after other hooks have changed the Markdown
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Give a page its earlier content if it would come out the same."""
-    if not digests or "--8<--" in markdown:
+    if not digests:
         return markdown
     path = page.file.src_uri
     digest = _digest(digests["all"], digests["code"] if "\n::: " in markdown else "", markdown)
