@@ -352,6 +352,7 @@ def time_pages(site: Path, author: str) -> dict[str, float]:
             "claims/": [("verdict", "fails"), ("verdict", "holds"), ("verdict", "")],
         }.items():
             page.goto(path)
+            page.wait_for_load_state("networkidle")  # its scripts start once it is painted
             taken[f"filter {path}"] = max(page.evaluate(FILTERED, [*c]) for c in choices)
         page.goto("")
         box = page.locator("[data-md-component=search-query]")
