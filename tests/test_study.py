@@ -275,6 +275,17 @@ class TestStore:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert not [*tmp_path.iterdir()]
 
+    def test_what_a_killed_writer_left_is_removed(self, tmp_path):
+        other = dataclasses.replace(RUN, seed=1)
+        for run in (RUN, other):
+            store.path_of(tmp_path, run).with_suffix(".123.part").touch()
+        store.write(tmp_path, RUN, OUTCOME)
+        store.sweep(tmp_path, [RUN])
+        assert {path.name for path in tmp_path.iterdir()} == {
+            f"{RUN.digest}.parquet",
+            f"{other.digest}.123.part",  # somebody may be writing it
+        }
+
     def test_no_folder_to_write_to(self, tmp_path):
         (tmp_path / "file").touch()
         with pytest.raises(StudyError, match="cannot be written"):

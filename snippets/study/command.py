@@ -71,6 +71,7 @@ def conduct(
                 workers=workers,
                 done=done,
             )
+        store.sweep(folder, runs)
         own = {run: known[run] for run in runs if run in known}
         rest = [run for run in runs if run not in known]
         return own | store.read(folder, rest)

@@ -118,3 +118,11 @@ def missing(
         for run in runs
         if run not in known and path_of(folder, run).name not in there
     ]
+
+
+def sweep(folder: Path, runs: Iterable[Run]) -> None:
+    """Remove what killed writers of these runs, now done, have left."""
+    digests = {run.digest for run in runs}
+    for part in folder.glob("*.part"):
+        if part.name.partition(".")[0] in digests:
+            part.unlink(missing_ok=True)
