@@ -63,7 +63,6 @@ def weigh(browser: Browser, address: str, path: str) -> dict[str, int]:
 def test_notes_are_light(browser: Browser, address: str, key: str) -> None:
     loaded = weigh(browser, address, f"papers/{key}/")
     assert "assets/styles.css" in loaded
-    assert not [part for part in loaded if "/fonts/" in part]
     assert sum(loaded.values()) <= NOTE, loaded
 
 
@@ -81,7 +80,7 @@ def test_nothing_is_loaded_before_it_is_wanted(browser: Browser, address: str, p
     loaded = weigh(browser, address, path)
     assert len(loaded) > 5
     assert not [part for part in loaded if "search_index" in part or "lunr" in part]
-    assert not [part for part in loaded if "katex.min.js" in part]
+    assert not [part for part in loaded if "katex" in part]
     assert [part for part in loaded if part.endswith(".css")] == ["assets/styles.css"]
 
 

@@ -15,7 +15,8 @@
   }
 
   let library;
-  const vega = () => (library ??= load("vega/vega.min.js").then(() => load("vega-lite/vega-lite.min.js")));
+  const vega = () =>
+    (library ??= load("vega/vega.min.js").then(() => load("vega-lite/vega-lite.min.js")));
 
   // Text and lines take the colours of the page, light or dark.
   function config() {
@@ -58,7 +59,8 @@
       says.textContent = [...marks].map((mark) => mark.getAttribute("aria-label")).join(" ");
     };
 
-    // Draw, at first and again whenever the colours or the room change; sliders stay where they are.
+    // Draw, at first and again whenever the colours or the room change; sliders stay where
+    // they are.
     const draw = async () => {
       columns = figure.clientWidth < wide ? 1 : 2;
       const kept = view ? inputs.map((name) => [name, view.signal(name)]) : [];

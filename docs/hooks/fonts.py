@@ -62,7 +62,8 @@ def characters(formulas: Iterable[str]) -> dict[str, set[str]]:
 
 def _cut(face: re.Match[str], path: Path, shown: set[str]) -> str:
     """Return the rule of a font that holds only what is shown, in itself."""
-    points = sorted({*map(ord, shown), ord(" ")})  # by the space, browsers tell that a font is used
+    # The font without the space could not be a text's first, whose heights browsers want to know.
+    points = sorted({*map(ord, shown), ord(" ")})
     options = subset.Options(flavor="woff2", hinting=False, name_IDs=[])
     font = subset.load_font(path, options)
     cutter = subset.Subsetter(options)
