@@ -286,6 +286,13 @@ class TestStore:
             f"{other.digest}.123.part",  # somebody may be writing it
         }
 
+    def test_who_is_swept_while_writing_finds_the_result_there(self, tmp_path, monkeypatch):
+        store.write(tmp_path, RUN, OUTCOME)
+        monkeypatch.setattr(store.os, "fsync", lambda _: store.sweep(tmp_path, [RUN]))
+        store.write(tmp_path, RUN, OUTCOME)
+        assert store.read(tmp_path, [RUN]) == {RUN: OUTCOME}
+        assert [p.name for p in tmp_path.iterdir()] == [f"{RUN.digest}.parquet"]
+
     def test_no_folder_to_write_to(self, tmp_path):
         (tmp_path / "file").touch()
         with pytest.raises(StudyError, match="cannot be written"):

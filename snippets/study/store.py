@@ -53,7 +53,11 @@ def write_table(path: Path, results: Mapping[Run, Outcome]) -> None:
             pq.write_table(pa.Table.from_pylist(rows), file)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
+        try:
+            part.replace(path)
+        except FileNotFoundError:
+            if not path.exists():  # else swept: another was first
+                raise
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink()
