@@ -9,7 +9,6 @@ from mkdocs.structure.pages import Page
 
 SEARCH = 'data-md-component="search" role="dialog"'
 TABLE = re.compile("<table>.*?</table>", re.DOTALL)
-WRAPPER = re.compile(r'<div class="table[^>]*>\s*$')
 SCROLLS = re.compile(r'<pre>(?:<span></span>)?<code(?=>)|<div class="(?:arithmatex|table)"')
 
 
@@ -25,5 +24,6 @@ def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
 
 def _wrapped(table: re.Match[str]) -> str:
     """Put a table into an element that scrolls, if it isn't in one."""
-    before = table.string[max(table.start() - 200, 0) : table.start()]
-    return table[0] if WRAPPER.search(before) else f'<div class="table">{table[0]}</div>'
+    tag_before = table.string.rfind("<", 0, table.start())
+    inside = table.string.startswith('<div class="table', tag_before)
+    return table[0] if inside else f'<div class="table">{table[0]}</div>'

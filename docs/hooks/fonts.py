@@ -41,7 +41,7 @@ def on_post_build(config: MkDocsConfig) -> None:
     folder = Path(config.site_dir, "assets")
     sheet = folder / "styles.css"
     text = sheet.read_text(encoding="utf-8")
-    shown = characters(config.extra.get("formulas", ()))
+    shown = _characters(config.extra.get("formulas", ()))
     faces = [
         _cut(face, folder / "vendor" / "katex" / "fonts" / f"KaTeX_{face[1]}.woff2", shown[face[1]])
         for face in FONT_FACE.finditer(text)
@@ -50,7 +50,7 @@ def on_post_build(config: MkDocsConfig) -> None:
     sheet.write_text(text + "".join(faces), encoding="utf-8")
 
 
-def characters(formulas: Iterable[str]) -> dict[str, set[str]]:
+def _characters(formulas: Iterable[str]) -> dict[str, set[str]]:
     """Collect the characters that formulas show in each font."""
     shown: dict[str, set[str]] = defaultdict(set)
     for formula in formulas:
